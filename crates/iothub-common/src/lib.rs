@@ -1,1 +1,39 @@
-//! Connection strings, SAS tokens, errors and twin documents shared by the iothub crates
+//! Connection strings, SAS tokens, errors and twin documents shared by the iothub crates.
+//!
+//! Applications use these types through `iothub`, `iothub-service` and `iothub-device`, which re-export
+//! what they need. Nothing here does network I/O, and no function reads the clock: callers pass the time.
+//!
+//! | Module | What it holds |
+//! |---|---|
+//! | [`connection_string`] | what the portal hands out, parsed |
+//! | [`identity`] | device and module ids, and the only escaping function |
+//! | [`secret`] | keys and tokens: redacted, wiped on drop |
+//! | [`sas`] | signing, checking and renewing SAS tokens |
+//! | [`error`] | the one error type, and the table from hub answers to kinds |
+//! | [`twin`], [`twin_rules`] | twin documents as raw JSON; the rules for keys, values and sizes |
+//! | [`etag`] | entity tags and `If-Match` |
+//! | [`tls`], [`options`] | whom to trust, and where to connect |
+//! | [`retry`] | how long to wait before the next attempt |
+
+pub mod connection_string;
+pub mod error;
+pub mod etag;
+pub mod identity;
+pub mod options;
+pub mod retry;
+pub mod sas;
+pub mod secret;
+pub mod tls;
+pub mod twin;
+pub mod twin_rules;
+
+pub use connection_string::{Credential, DeviceConnectionString, ServiceConnectionString};
+pub use error::{Error, ErrorKind, Result, Subject, connect_error};
+pub use etag::{ETag, IfMatch};
+pub use identity::Identity;
+pub use options::ClientOptions;
+pub use retry::{Backoff, RetryPolicy};
+pub use sas::{SasToken, Token, TokenSource};
+pub use secret::{Secret, SymmetricKey};
+pub use tls::{CryptoBackend, TlsConfig};
+pub use twin::{Properties, TwinProperties};
