@@ -1,1 +1,63 @@
-//! The service half of the Azure IoT Hub SDK: identities, twins and the rest of the registry
+//! The service half of the Azure IoT Hub SDK: identities, twins and the rest of the registry.
+//!
+//! # From nothing to a module with a wish
+//!
+//! A service that knows a hub's connection string (in the portal under *Shared access policies*) creates a device and
+//! a module on it, hands the module's connection string to the program that will run as it, and tells that program
+//! through the module's twin what it should do:
+//!
+//! ```no_run
+//! use iothub_service::{Ensured, Registry, TwinPatch};
+//! use serde_json::json;
+//!
+//! # async fn run() -> iothub_service::Result<()> {
+//! let hub = std::env::var("IOTHUB_CONNECTION_STRING").expect("set IOTHUB_CONNECTION_STRING");
+//! let registry = Registry::from_connection_string(&hub)?;
+//!
+//! // Identities. Both keys of each are made by the hub.
+//! let device = registry.get_or_create_device("myFirstDevice").await?;
+//! let module = registry.get_or_add_module(&device.device_id, "myFirstModule").await?;
+//! if let Some(connection_string) = module.connection_string(registry.host_name()) {
+//!     println!("module connection string = \"{connection_string}\"");
+//! }
+//!
+//! // What the module should do. It is told at once if it is connected, else when it next is.
+//! let patch = TwinPatch::new().tags(&json!({ "site": "north" })).desired(&json!({ "intervalSeconds": 30 }));
+//! let twin = registry.update_module_twin("myFirstDevice", "myFirstModule", &patch).await?;
+//!
+//! // What the module says about itself.
+//! println!("reported: {}", twin.properties.reported);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Concepts
+//!
+//! - **[`Registry`]** is the entry to everything. It is cheap to clone, and clones share their connections.
+//! - **Etags** tell which version of a thing was read. [`Registry::update_device`] and [`Registry::update_module`]
+//!   fail with [`ErrorKind::PreconditionFailed`] when somebody else changed the identity since it was read; the
+//!   methods whose names end in `_if_match` take a condition of your own. Deletes and twin writes have no condition
+//!   unless you give one.
+//! - **Answers keep what they do not know**: fields and texts of a newer hub are kept (`unknown`, `Unknown(…)`) and
+//!   sent back by an update.
+//! - **Errors** are one type with a [`kind`](Error::kind). Reads are repeated after failures that pass; a change is
+//!   repeated only when it certainly did nothing, else [`Error::may_have_been_applied`] says so.
+//! - **Secrets** are shown by no `Debug`; the connection strings that identities give are plain text with the key.
+//! - A hub on another port or with a certificate of its own is reached through [`ClientOptions`].
+
+mod http;
+mod models;
+mod registry;
+mod retry;
+
+pub use iothub_common::{
+    ClientOptions, ETag, Error, ErrorKind, IfMatch, Properties, Result, RetryPolicy, Secret, SymmetricKey,
+    TlsConfig, TwinProperties,
+};
+
+pub use crate::models::{
+    Authentication, AuthenticationType, ConnectionState, Device, DeviceCapabilities, DeviceStatus, Module,
+    NewAuthentication, NewDevice, NewModule, SymmetricKeys, Tags, Thumbprints, Timestamp, Twin, TwinContent,
+    TwinPatch, UnknownFields,
+};
+pub use crate::registry::{DeviceStream, Ensured, Registry, RegistryBuilder};

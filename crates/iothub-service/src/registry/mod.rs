@@ -1,0 +1,81 @@
+//! The registry: the hub's identities and twins.
+
+mod builder;
+mod devices;
+mod ensure;
+mod modules;
+mod twins;
+
+use std::fmt;
+use std::sync::Arc;
+
+use iothub_common::{ClientOptions, Result};
+
+pub use self::builder::RegistryBuilder;
+pub use self::devices::DeviceStream;
+pub use self::ensure::Ensured;
+use crate::http::Http;
+
+/// The identities and twins of a hub: the entry to everything that a service does.
+///
+/// Cheap to clone; clones share their connections. All methods take `&self`, may run at the same time, and their
+/// futures are `Send`.
+///
+/// Unless a method says otherwise, each call:
+///
+/// - does I/O and needs a tokio runtime; connections are made at the first call and reused;
+/// - ends within the call timeout (60 s unless [`RegistryBuilder::call_timeout`] says otherwise), repetitions included;
+///   see [`RegistryBuilder::retry`] for what is repeated;
+/// - can be cancelled by dropping its future. A change may then have been made or not;
+/// - fails with [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, for an id with
+///   characters that no id can have; with [`Unauthorized`](crate::ErrorKind::Unauthorized) when the hub does not take
+///   the key or its policy lacks a right; with [`Connect`](crate::ErrorKind::Connect) or
+///   [`Certificate`](crate::ErrorKind::Certificate) when the hub cannot be reached or trusted.
+#[derive(Clone)]
+pub struct Registry {
+    http: Arc<Http>,
+}
+
+impl Registry {
+    /// Opens the registry of the hub in a connection string such as
+    /// `HostName=…;SharedAccessKeyName=…;SharedAccessKey=…`. Does no network I/O.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), naming the part of the string that is missing or was not
+    /// expected.
+    pub fn from_connection_string(connection_string: &str) -> Result<Self> {
+        Self::builder(connection_string)?.build()
+    }
+
+    /// [`Registry::from_connection_string`] with options, for example for a hub on another port or with a
+    /// certificate of its own.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Registry::from_connection_string`], and [`Certificate`](crate::ErrorKind::Certificate) when no
+    /// TLS configuration can be made of the options.
+    pub fn from_connection_string_with(connection_string: &str, options: ClientOptions) -> Result<Self> {
+        Self::builder(connection_string)?.options(options).build()
+    }
+
+    /// A builder, to set more than that.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Registry::from_connection_string`].
+    pub fn builder(connection_string: &str) -> Result<RegistryBuilder> {
+        Ok(RegistryBuilder::new(connection_string.parse()?))
+    }
+
+    /// The host name of the hub, as in the connection string.
+    pub fn host_name(&self) -> &str {
+        self.http.host()
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("host_name", &self.host_name()).finish_non_exhaustive()
+    }
+}
