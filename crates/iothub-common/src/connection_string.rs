@@ -23,3 +23,6 @@ pub enum Credential {
     /// A certificate shown in the TLS handshake. Devices and modules only.
     X509,
 }
+
+#[cfg(test)]
+mod tests;

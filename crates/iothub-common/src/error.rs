@@ -231,3 +231,6 @@ impl fmt::Debug for Error {
         out.finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -161,3 +161,6 @@ pub fn check_id(id: &str, what: &str) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

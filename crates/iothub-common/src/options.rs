@@ -1,6 +1,7 @@
 //! Where to connect and whom to trust, for both halves of the SDK.
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::tls::TlsConfig;
@@ -27,10 +28,10 @@ impl ClientOptions {
     /// [`ErrorKind::InvalidInput`], naming the variable, when a port is no number from 1 to 65535 or the file
     /// cannot be read or holds no certificate.
     pub fn from_env() -> Result<Self> {
-        Self::from_variables(|name| env::var(name).ok())
+        Self::from_variables(|name| env::var_os(name))
     }
 
-    fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Self> {
+    fn from_variables(get: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
         let get = |name| get(name).filter(|value| !value.is_empty());
         let port = |name| get(name).map(|value| parse_port(name, &value)).transpose();
         let tls = match get("IOTHUB_CA_FILE") {
@@ -43,12 +44,54 @@ impl ClientOptions {
     }
 }
 
-fn parse_port(name: &str, value: &str) -> Result<u16> {
-    match value.trim().parse() {
-        Ok(port) if port > 0 => Ok(port),
+fn parse_port(name: &str, value: &OsStr) -> Result<u16> {
+    match value.to_str().map(|text| text.trim().parse()) {
+        Some(Ok(port)) if port > 0 => Ok(port),
         _ => Err(Error::new(
             ErrorKind::InvalidInput,
             format!("{name} is {value:?}; it must be a port from 1 to 65535"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn from(variables: &[(&str, &str)]) -> Result<ClientOptions> {
+        ClientOptions::from_variables(|name| {
+            variables.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    #[test]
+    fn each_variable_counts_only_where_set() {
+        let none = from(&[]).unwrap();
+        assert_eq!((none.https_port, none.amqps_port), (None, None));
+        let one = from(&[("IOTHUB_AMQPS_PORT", "5672"), ("IOTHUB_HTTPS_PORT", ""), ("IOTHUB_CA_FILE", "")]);
+        let one = one.unwrap();
+        assert_eq!((one.https_port, one.amqps_port), (None, Some(5672)));
+        let both = from(&[("IOTHUB_AMQPS_PORT", "1"), ("IOTHUB_HTTPS_PORT", " 65535 ")]).unwrap();
+        assert_eq!((both.https_port, both.amqps_port), (Some(65535), Some(1)));
+    }
+
+    #[test]
+    fn bad_ports_name_the_variable_and_the_value() {
+        for value in ["0", "65536", "-1", "https", "44 3"] {
+            let error = from(&[("IOTHUB_HTTPS_PORT", value)]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            let text = error.to_string();
+            assert!(text.contains("IOTHUB_HTTPS_PORT") && text.contains(value), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_ca_file_names_the_variable_and_the_file() {
+        let error = from(&[("IOTHUB_CA_FILE", "no/such/ca.pem")]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("IOTHUB_CA_FILE"), "{error}");
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains("no/such/ca.pem"), "{source}");
     }
 }

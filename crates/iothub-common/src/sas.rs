@@ -44,3 +44,6 @@ fn mac(key: &SymmetricKey, sr: &str, se: &str) -> Hmac<Sha256> {
     mac.update(se.as_bytes());
     mac
 }
+
+#[cfg(test)]
+mod tests;

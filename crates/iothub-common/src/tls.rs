@@ -164,3 +164,6 @@ impl fmt::Debug for TlsConfig {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

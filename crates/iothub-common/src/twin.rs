@@ -14,6 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// The JSON is kept untouched, so that big integers, the order of keys, and dates stay as the other side
 /// wrote them. `Display` prints it.
+///
+/// As a field it deserializes from `serde_json` only, and not inside `#[serde(flatten)]` or an untagged enum.
 #[derive(Clone)]
 pub struct Properties {
     json: Box<RawValue>,
@@ -23,13 +25,11 @@ pub struct Properties {
 /// Both sections of a twin that a device or module sees.
 ///
 /// `Display` prints `{"desired":…,"reported":…}`. A section that is missing in JSON counts as empty.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct TwinProperties {
     /// What the service wants. Only the service changes it.
-    #[serde(default)]
     pub desired: Properties,
     /// What the device or module says about itself. Only that changes it.
-    #[serde(default)]
     pub reported: Properties,
 }
 
@@ -147,6 +147,24 @@ impl<'de> Deserialize<'de> for Properties {
     }
 }
 
+impl<'de> Deserialize<'de> for TwinProperties {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Sections {
+            #[serde(default)]
+            desired: Properties,
+            #[serde(default)]
+            reported: Properties,
+        }
+
+        // A derived struct would take an array too, an object is meant.
+        let object = Properties::deserialize(deserializer)?;
+        let Sections { desired, reported } =
+            serde_json::from_str(object.as_str()).map_err(D::Error::custom)?;
+        Ok(Self { desired, reported })
+    }
+}
+
 impl Serialize for Properties {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         self.json.serialize(serializer)
@@ -170,3 +188,6 @@ impl fmt::Display for TwinProperties {
         write!(f, r#"{{"desired":{},"reported":{}}}"#, self.desired, self.reported)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -282,3 +282,6 @@ impl From<Violation> for Error {
         Self::new(ErrorKind::InvalidInput, format!("twin update refused before it was sent: {violation}"))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,7 +156,12 @@ fn credential(parts: &Parts<'_>) -> Result<Credential> {
         parts.refuse_beside(Part::SharedAccessKey, Part::SharedAccessSignature)?;
         return Ok(Credential::SharedAccessSignature(token.into()));
     }
-    let key = parts.require(Part::SharedAccessKey, "device")?;
+    let Some(key) = parts.get(Part::SharedAccessKey) else {
+        return Err(invalid(
+            "SharedAccessKey is missing in the device connection string; in its place there may be \
+             SharedAccessSignature or x509=true",
+        ));
+    };
     Ok(Credential::SharedAccessKey(SymmetricKey::from_base64(key)?))
 }
 

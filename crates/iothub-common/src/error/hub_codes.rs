@@ -16,7 +16,7 @@ const fn code(number: u32, name: &'static str, kind: ErrorKind) -> Code {
 }
 
 /// rest.md 2.3. Codes that are not here get the kind of their status.
-static CODES: [Code; 52] = [
+static CODES: [Code; 50] = [
     code(400_000, "GenericBadRequest", K::InvalidInput),
     code(400_001, "InvalidProtocolVersion", K::InvalidInput),
     code(400_003, "InvalidOperation", K::Rejected),
@@ -69,10 +69,8 @@ static CODES: [Code; 52] = [
     code(500_001, "ServerError", K::Unavailable),
     code(503_001, "ServiceUnavailable", K::Unavailable),
     code(504_101, "GatewayTimeout", K::Timeout),
-    // No number is known for these two (rest.md 2.2; DOC calls the first one 404 as well).
+    // Known by name only; it comes with status 404 (rest.md 2.2).
     code(0, "IotHubNotFound", K::NotFound),
-    code(0, "IotHubSuspended", K::Rejected),
-    code(0, "ThrottlingBacklogLimitExceeded", K::Throttled),
 ];
 
 pub(super) fn by_number(number: u32) -> Option<&'static Code> {
