@@ -3,6 +3,19 @@
 //! Applications use these types through `iothub`, `iothub-service` and `iothub-device`, which re-export
 //! what they need. Nothing here does network I/O, and no function reads the clock: callers pass the time.
 //!
+//! ```
+//! use iothub_common::{DeviceConnectionString, SasToken};
+//! use std::time::SystemTime;
+//!
+//! let text = "HostName=hub.example.net;DeviceId=dev+1;ModuleId=m;SharedAccessKey=bm90IGEgcmVhbCBrZXk=";
+//! let parsed: DeviceConnectionString = text.parse()?;
+//! assert_eq!(parsed.identity().amqp_path("twin"), "/devices/dev%2B1/modules/m/twin");
+//!
+//! let token = parsed.token_source()?.token(SystemTime::now())?;
+//! assert_eq!(SasToken::parse(token.secret.reveal())?.resource, "hub.example.net/devices/dev+1/modules/m");
+//! # Ok::<(), iothub_common::Error>(())
+//! ```
+//!
 //! | Module | What it holds |
 //! |---|---|
 //! | [`connection_string`] | what the portal hands out, parsed |
