@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 pub(crate) use self::call::Call;
 use self::transport::Transport;
-use crate::retry::{Attempts, Failure, Reach};
+use crate::retry::{Attempts, Failure, Reach, Repeat};
 
 /// The version of the service's interface that all calls use (rest.md 1.3).
 const API_VERSION: &str = "2021-04-12";
@@ -71,11 +71,14 @@ impl Http {
 
     /// Makes a call and reads its answer as JSON.
     pub(crate) async fn json<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T> {
-        let what = call.what;
+        let (what, repeat) = (call.what, call.repeat);
         let answer = self.send(call).await?;
         serde_json::from_slice(&answer.body).map_err(|error| {
             let message = format!("the hub's answer to `{what}` could not be read");
-            Error::new(ErrorKind::Protocol, message).with_status(answer.status.as_u16()).with_source(error)
+            Error::new(ErrorKind::Protocol, message)
+                .with_status(answer.status.as_u16())
+                .with_source(error)
+                .with_may_have_been_applied(repeat == Repeat::OnlyUnsent)
         })
     }
 

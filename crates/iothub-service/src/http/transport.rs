@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Body as _;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -49,6 +50,9 @@ impl Transport {
         let exchange = async {
             let answer = self.client.request(request).await.map_err(|error| self.lost(error))?;
             let (head, body) = answer.into_parts();
+            if body.size_hint().lower() > LONGEST_ANSWER as u64 {
+                return Err(self.too_long());
+            }
             let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|error| self.cut(error))?;
             Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
         };
@@ -82,11 +86,15 @@ impl Transport {
         Failure::unknown(Error::new(ErrorKind::Connect, message).with_source(error))
     }
 
+    fn too_long(&self) -> Failure {
+        let message = format!("an answer of {} is longer than {LONGEST_ANSWER} bytes", self.address);
+        Failure::unknown(Error::new(ErrorKind::Protocol, message))
+    }
+
     /// Tells what an answer that ended early means.
     fn cut(&self, error: Box<dyn StdError + Send + Sync>) -> Failure {
         if error.is::<LengthLimitError>() {
-            let message = format!("an answer of {} is longer than {LONGEST_ANSWER} bytes", self.address);
-            return Failure::unknown(Error::new(ErrorKind::Protocol, message));
+            return self.too_long();
         }
         let message = format!("the connection to {} was lost in the middle of an answer", self.address);
         Failure::unknown(Error::new(ErrorKind::Connect, message).with_source(error))

@@ -10,6 +10,9 @@ mod twin;
 mod twin_patch;
 mod unknown;
 
+#[cfg(test)]
+mod tests;
+
 pub use authentication::{Authentication, AuthenticationType, NewAuthentication, SymmetricKeys, Thumbprints};
 pub use device::{ConnectionState, Device, DeviceCapabilities, DeviceStatus, NewDevice};
 pub use module::{Module, NewModule};

@@ -81,7 +81,7 @@ impl Twin {
     ///
     /// # Errors
     ///
-    /// When they do not fit `T`; the message names the field.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when they do not fit `T`; the source says where.
     pub fn desired<T: DeserializeOwned>(&self) -> Result<T> {
         self.properties.desired.to()
     }
@@ -90,7 +90,7 @@ impl Twin {
     ///
     /// # Errors
     ///
-    /// When they do not fit `T`; the message names the field.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when they do not fit `T`; the source says where.
     pub fn reported<T: DeserializeOwned>(&self) -> Result<T> {
         self.properties.reported.to()
     }
@@ -99,7 +99,7 @@ impl Twin {
     ///
     /// # Errors
     ///
-    /// When they do not fit `T`; the message names the field.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when they do not fit `T`; the source says where.
     pub fn tags<T: DeserializeOwned>(&self) -> Result<T> {
         self.tags.to()
     }

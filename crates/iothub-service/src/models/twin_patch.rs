@@ -160,3 +160,6 @@ impl Part {
         Ok(raw)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,10 +32,9 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), before anything is sent, when the patch breaks a rule of
-    /// [`TwinPatch`], naming the path; [`NotFound`](crate::ErrorKind::NotFound) when there is no such device;
-    /// [`QuotaExceeded`](crate::ErrorKind::QuotaExceeded) when tags (8 KiB) or desired properties (32 KiB) grow too
-    /// big.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the patch breaks a rule of [`TwinPatch`], before anything
+    /// is sent and naming the path, or when the hub finds that tags (8 KiB) or desired properties (32 KiB) would grow
+    /// too big; [`NotFound`](crate::ErrorKind::NotFound) when there is no such device.
     pub async fn update_device_twin(&self, device_id: &str, patch: &TwinPatch) -> Result<Twin> {
         self.update_device_twin_if_match(device_id, patch, &IfMatch::Any).await
     }
