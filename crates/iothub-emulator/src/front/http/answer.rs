@@ -1,0 +1,132 @@
+//! What goes back: results and refusals with the headers the official SDKs read (rest.md 1.5, 1.7, 2.1).
+
+use std::fmt::Display;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderName};
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body_util::Full;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::hub::{ErrorCode, HubError};
+
+/// Node parses a body only when it finds `application/json` here (rest.md 1.5).
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
+const ERROR_CODE: HeaderName = HeaderName::from_static("iothub-errorcode");
+
+/// What a handler gives back.
+pub(super) type Outcome = Result<Answer, HubError>;
+
+/// A refusal with the headers that belong to it.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) error: HubError,
+    allow: Option<HeaderValue>,
+}
+
+impl From<HubError> for Refusal {
+    fn from(error: HubError) -> Self {
+        Self { error, allow: None }
+    }
+}
+
+/// A result.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+}
+
+impl Answer {
+    /// 200 with JSON; also for creations (rest.md 1.7).
+    pub(super) fn json(value: &Value) -> Self {
+        let body = Bytes::from(value.to_string());
+        Self { status: StatusCode::OK, headers: vec![(CONTENT_TYPE, JSON)], body }
+    }
+
+    /// 200 with one identity or twin: its etag goes into a header too, quoted.
+    pub(super) fn entity(value: &Value) -> Self {
+        let mut answer = Self::json(value);
+        let etag = value.get("etag").and_then(Value::as_str);
+        // Etags are base64, so the header value is always valid.
+        if let Some(Ok(etag)) = etag.map(|etag| HeaderValue::try_from(format!("\"{etag}\""))) {
+            answer.headers.push((ETAG, etag));
+        }
+        answer
+    }
+
+    /// 204, for deletions.
+    pub(super) fn no_content() -> Self {
+        Self { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Bytes::new() }
+    }
+}
+
+/// The response at `now`, the hub's time.
+pub(super) fn into_response(outcome: Result<Answer, Refusal>, now: SystemTime) -> Response<Full<Bytes>> {
+    let Answer { status, headers, body } = outcome.unwrap_or_else(|refusal| refusal.into_answer(now));
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().extend(headers);
+    // A UUID is a valid header value.
+    if let Ok(id) = HeaderValue::try_from(Uuid::new_v4().to_string()) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+impl Refusal {
+    fn into_answer(self, now: SystemTime) -> Answer {
+        let mut headers = vec![(CONTENT_TYPE, JSON), (ERROR_CODE, HeaderValue::from_static(self.error.name))];
+        headers.extend(self.allow.map(|methods| (ALLOW, methods)));
+        let status = StatusCode::from_u16(self.error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Answer { status, headers, body: self.error.service_body(now) }
+    }
+}
+
+// The refusals of this front itself. The hub's table has no codes for the plain HTTP ones.
+
+pub(super) fn no_such_endpoint(method: &Method, path: &str) -> HubError {
+    http_error(StatusCode::NOT_FOUND, "NotFound", format!("no endpoint {method} {path}"))
+}
+
+pub(super) fn method_not_allowed(method: &Method, path: &str, allowed: &[Method]) -> Refusal {
+    let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+    let allowed = allowed.join(", ");
+    let text = format!("no {method} on {path}, only {allowed}");
+    let error = http_error(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", text);
+    Refusal { error, allow: HeaderValue::try_from(allowed).ok() }
+}
+
+pub(super) fn body_too_slow(limit: Duration) -> HubError {
+    let text = format!("the request body did not arrive within {} s", limit.as_secs());
+    http_error(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", text)
+}
+
+pub(super) fn body_too_large(limit: usize) -> HubError {
+    HubError::new(ErrorCode::MessageTooLarge, format!("the request body is larger than {limit} bytes"))
+}
+
+pub(super) fn bad_request(text: impl Display) -> HubError {
+    HubError::new(ErrorCode::GenericBadRequest, text.to_string())
+}
+
+pub(super) fn format_error(text: impl Display) -> HubError {
+    HubError::new(ErrorCode::IotHubFormatError, text.to_string())
+}
+
+pub(super) fn argument_invalid(text: impl Display) -> HubError {
+    HubError::new(ErrorCode::ArgumentInvalid, text.to_string())
+}
+
+pub(super) fn argument_null(text: impl Display) -> HubError {
+    HubError::new(ErrorCode::ArgumentNull, text.to_string())
+}
+
+fn http_error(status: StatusCode, name: &'static str, text: String) -> HubError {
+    let status = status.as_u16();
+    HubError { status, code: u32::from(status) * 1000, name, text }
+}

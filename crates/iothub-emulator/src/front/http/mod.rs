@@ -1,0 +1,131 @@
+//! The REST half of the hub over HTTP/1.1: registry, twins, statistics.
+//!
+//! A request goes through `HttpFront::exchange`: route, api-version, authorization, body, handler; the first step that
+//! objects gives the answer. What the hub says and why is cited from the protocol reference (`rest.md`).
+
+mod access;
+mod answer;
+mod body;
+mod call;
+mod devices;
+mod modules;
+mod router;
+mod routes;
+mod statistics;
+mod twins;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use self::access::Access;
+use self::answer::{Answer, Refusal};
+use self::call::{Call, Query};
+use self::router::{Found, Router};
+use crate::hub::Hub;
+
+/// From the first byte of a request to the end of its headers, and how long an idle connection is kept.
+const HEADER_DEADLINE: Duration = Duration::from_secs(60);
+/// What one connection may hold of unread input; so also the size of a request's head.
+const BUFFER_LIMIT: usize = 64 * 1024;
+/// Java cannot send PATCH and says so with this header on a POST (rest.md 1.1).
+const METHOD_OVERRIDE: &str = "x-http-method-override";
+
+/// The HTTP side of one hub, shared by its connections.
+#[derive(Clone)]
+pub(crate) struct HttpFront {
+    hub: Hub,
+    router: Arc<Router>,
+}
+
+impl HttpFront {
+    pub(crate) fn new(hub: Hub) -> Self {
+        Self { hub, router: Arc::new(routes::router()) }
+    }
+
+    /// Serves one connection until it ends; after `shutdown` no longer than the request under way.
+    pub(crate) async fn serve(self, stream: TlsStream<TcpStream>, shutdown: CancellationToken) {
+        let service = service_fn(move |request| {
+            let front = self.clone();
+            async move { Ok::<_, Infallible>(front.answer(request).await) }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_DEADLINE)
+            .max_buf_size(BUFFER_LIMIT)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%error, "HTTP connection ended");
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (head, mut incoming) = request.into_parts();
+        let method = effective_method(&head.method, &head.headers);
+        let path = head.uri.path().to_owned();
+
+        let query = Query::parse(head.uri.query().unwrap_or_default());
+        let outcome = self.exchange(&method, &path, query, &head.headers, &mut incoming).await;
+        body::drain(&head.headers, &mut incoming).await;
+
+        match &outcome {
+            Ok(answer) => debug!(%method, path, status = answer.status.as_u16(), "served"),
+            Err(Refusal { error, .. }) => {
+                debug!(%method, path, status = error.status, code = error.name, "refused");
+            }
+        }
+        answer::into_response(outcome, self.hub.now())
+    }
+
+    async fn exchange(
+        &self,
+        method: &Method,
+        path: &str,
+        query: Query,
+        headers: &HeaderMap,
+        incoming: &mut Incoming,
+    ) -> Result<Answer, Refusal> {
+        let segments = router::segments(path)?;
+        let (route, params) = match self.router.find(method, &segments) {
+            Found::Route(route, params) => (route, params),
+            Found::OtherMethods(allowed) => return Err(answer::method_not_allowed(method, path, &allowed)),
+            Found::Nothing => return Err(answer::no_such_endpoint(method, path).into()),
+        };
+        if route.versioned {
+            access::check_api_version(&query)?;
+        }
+        if let Access::Right(right) = route.access {
+            access::authorize(&self.hub, headers, &segments, right)?;
+        }
+        let body = body::read(headers, incoming).await?;
+        let call = Call { hub: self.hub.clone(), params, query, headers: headers.clone(), body };
+        Ok((route.handler)(call).await?)
+    }
+}
+
+fn effective_method(method: &Method, headers: &HeaderMap) -> Method {
+    let overridden = headers
+        .get(METHOD_OVERRIDE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(Method::PATCH.as_str().as_bytes()));
+    if overridden && *method == Method::POST { Method::PATCH } else { method.clone() }
+}

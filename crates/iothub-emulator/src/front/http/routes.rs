@@ -1,0 +1,43 @@
+//! The table of endpoints: method, path, right (rest.md 1.4), handler.
+
+use http::Method;
+
+use super::access::Access;
+use super::router::Router;
+use super::{devices, modules, statistics, twins};
+use crate::hub::Rights;
+
+/// Where two patterns fit a path the earlier line counts: put fixed paths before those with ids.
+pub(super) fn router() -> Router {
+    const GET: Method = Method::GET;
+    const PUT: Method = Method::PUT;
+    const PATCH: Method = Method::PATCH;
+    const DELETE: Method = Method::DELETE;
+
+    const REGISTRY_READ: Access = Access::Right(Rights::REGISTRY_READ);
+    const REGISTRY_WRITE: Access = Access::Right(Rights::REGISTRY_WRITE);
+    const SERVICE: Access = Access::Right(Rights::SERVICE_CONNECT);
+
+    Router::default()
+        .on(GET, "/health", Access::Everyone, statistics::health)
+        .unversioned()
+        // Identities (rest.md 3 and 4)
+        .on(GET, "/devices", REGISTRY_READ, devices::list)
+        .on(GET, "/devices/{d}", REGISTRY_READ, devices::get)
+        .on(PUT, "/devices/{d}", REGISTRY_WRITE, devices::put)
+        .on(DELETE, "/devices/{d}", REGISTRY_WRITE, devices::delete)
+        .on(GET, "/devices/{d}/modules", REGISTRY_READ, modules::list)
+        .on(GET, "/devices/{d}/modules/{m}", REGISTRY_READ, modules::get)
+        .on(PUT, "/devices/{d}/modules/{m}", REGISTRY_WRITE, modules::put)
+        .on(DELETE, "/devices/{d}/modules/{m}", REGISTRY_WRITE, modules::delete)
+        // Twins (rest.md 5)
+        .on(GET, "/twins/{d}", SERVICE, twins::get)
+        .on(PATCH, "/twins/{d}", SERVICE, twins::patch)
+        .on(PUT, "/twins/{d}", SERVICE, twins::put)
+        .on(GET, "/twins/{d}/modules/{m}", SERVICE, twins::get)
+        .on(PATCH, "/twins/{d}/modules/{m}", SERVICE, twins::patch)
+        .on(PUT, "/twins/{d}/modules/{m}", SERVICE, twins::put)
+        // Statistics (rest.md 3.1)
+        .on(GET, "/statistics/devices", REGISTRY_READ, statistics::devices)
+        .on(GET, "/statistics/service", SERVICE, statistics::service)
+}

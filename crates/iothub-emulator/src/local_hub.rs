@@ -1,0 +1,265 @@
+//! The hub with its sockets: start, addresses, shutdown.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use iothub_common::{ClientOptions, TlsConfig};
+use tracing::info;
+
+use crate::front::amqp;
+use crate::front::http::HttpFront;
+use crate::front::listener::{self, Listener, Tasks};
+use crate::hub::{Hub, HubConfig, Policy};
+use crate::start_error::StartError;
+use crate::state_dir::StateDir;
+use crate::tls::{self, Authority};
+
+/// The policy of [`LocalHub::connection_string`].
+const OWNER: &str = "iothubowner";
+
+/// The ports that need not be told to anybody.
+const STANDARD_HTTPS: u16 = 443;
+const STANDARD_AMQPS: u16 = 5671;
+
+/// How long [`LocalHub::shutdown`] lets open connections finish what they are doing.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A running local hub, serving on TCP ports of this machine from when [`start`](Self::start) returns.
+///
+/// Identities and twins live in memory and are gone with the hub. Dropping it ends it at once;
+/// [`shutdown`](Self::shutdown) lets its connections say goodbye. It runs on the tokio runtime it was started on.
+pub struct LocalHub {
+    hub: Hub,
+    ca_pem: String,
+    trust: TlsConfig,
+    ca_file: Option<PathBuf>,
+    env_file: Option<PathBuf>,
+    https_port: u16,
+    amqps_port: u16,
+    tasks: Tasks,
+}
+
+impl LocalHub {
+    /// Starts a hub called `localhost` on free ports of the loopback addresses, with fresh keys and a fresh
+    /// certificate authority, all in memory.
+    ///
+    /// # Errors
+    /// When the system gives no ports.
+    pub async fn start() -> Result<Self, StartError> {
+        Self::builder().start().await
+    }
+
+    /// Starts from the same defaults and changes some.
+    pub fn builder() -> LocalHubBuilder {
+        LocalHubBuilder::default()
+    }
+
+    /// The name in connection strings and tokens: the first host name given.
+    pub fn host_name(&self) -> &str {
+        self.hub.host_name()
+    }
+
+    /// The service connection string of the policy `iothubowner`, which may do everything. Contains a key.
+    pub fn connection_string(&self) -> String {
+        // A started hub has the default policies, this one among them.
+        let key = self.hub.policy(OWNER).map(|policy| policy.primary.to_base64());
+        let key = key.as_ref().map_or("", |key| key.reveal());
+        format!("HostName={};SharedAccessKeyName={OWNER};SharedAccessKey={key}", self.host_name())
+    }
+
+    /// What the clients of this SDK need to reach this hub: its ports, and its authority as the only one to trust.
+    pub fn client_options(&self) -> ClientOptions {
+        ClientOptions {
+            https_port: Some(self.https_port),
+            amqps_port: Some(self.amqps_port),
+            tls: self.trust.clone(),
+        }
+    }
+
+    /// The certificate of the hub's authority in PEM form.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// The file with [`ca_pem`](Self::ca_pem), absolute; none without a state directory.
+    pub fn ca_file(&self) -> Option<&Path> {
+        self.ca_file.as_deref()
+    }
+
+    /// The file with the environment variables for clients, absolute; none without a state directory.
+    pub fn env_file(&self) -> Option<&Path> {
+        self.env_file.as_deref()
+    }
+
+    /// The port for REST.
+    pub fn https_port(&self) -> u16 {
+        self.https_port
+    }
+
+    /// The port for AMQP.
+    pub fn amqps_port(&self) -> u16 {
+        self.amqps_port
+    }
+
+    /// The hub behind the sockets: its state can be read and changed without a connection.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Moves the hub's clock forward, so that tokens expire without waiting.
+    pub fn advance(&self, by: Duration) {
+        self.hub.clock().advance(by);
+    }
+
+    /// What `hub.env` holds: ports only where a client could not guess them.
+    fn environment(&self, state: &StateDir) -> Vec<(&'static str, String)> {
+        let mut variables = vec![
+            ("IOTHUB_CONNECTION_STRING", self.connection_string()),
+            ("IOTHUB_CA_FILE", state.ca_file().display().to_string()),
+        ];
+        if self.https_port != STANDARD_HTTPS {
+            variables.push(("IOTHUB_HTTPS_PORT", self.https_port.to_string()));
+        }
+        if self.amqps_port != STANDARD_AMQPS {
+            variables.push(("IOTHUB_AMQPS_PORT", self.amqps_port.to_string()));
+        }
+        variables
+    }
+
+    /// Ends the hub: no new connections, two seconds for the open ones to finish, then they are cut.
+    ///
+    /// Dropping the future cuts them at once.
+    pub async fn shutdown(self) {
+        self.tasks.shutdown.cancel();
+        self.tasks.tracker.close();
+        if tokio::time::timeout(GRACE, self.tasks.tracker.wait()).await.is_err() {
+            self.tasks.kill.cancel();
+            self.tasks.tracker.wait().await;
+        }
+        info!(host = self.host_name(), "hub stopped");
+    }
+}
+
+impl Drop for LocalHub {
+    fn drop(&mut self) {
+        self.tasks.shutdown.cancel();
+        self.tasks.kill.cancel();
+    }
+}
+
+impl fmt::Debug for LocalHub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalHub")
+            .field("host_name", &self.host_name())
+            .field("https_port", &self.https_port)
+            .field("amqps_port", &self.amqps_port)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Options of a [`LocalHub`].
+#[derive(Clone, Debug, Default)]
+pub struct LocalHubBuilder {
+    host_names: Vec<String>,
+    https_port: u16,
+    amqps_port: u16,
+    addresses: Vec<IpAddr>,
+    state_dir: Option<PathBuf>,
+}
+
+impl LocalHubBuilder {
+    /// A DNS name or IP address of the hub, `localhost` if none is given. The first one is what the hub calls
+    /// itself; further ones are put into its certificate. Clients must be able to resolve it; Microsoft's Java
+    /// client wants one with a dot.
+    pub fn hostname(mut self, name: impl Into<String>) -> Self {
+        self.host_names.push(name.into());
+        self
+    }
+
+    /// The port for REST; 0, the default, is a free one. Microsoft's clients only know 443.
+    pub fn https_port(mut self, port: u16) -> Self {
+        self.https_port = port;
+        self
+    }
+
+    /// The port for AMQP; 0, the default, is a free one. Microsoft's clients only know 5671.
+    pub fn amqps_port(mut self, port: u16) -> Self {
+        self.amqps_port = port;
+        self
+    }
+
+    /// An address to listen on, instead of `127.0.0.1` and (where there is IPv6) `::1`. Can be given several times;
+    /// `0.0.0.0` or `::` is all of them, so then the hub can be reached from other machines.
+    pub fn bind(mut self, address: IpAddr) -> Self {
+        self.addresses.push(address);
+        self
+    }
+
+    /// A directory that keeps the authority and the policy keys between runs, and where `hub.env` is written.
+    /// It is made when missing. Identities and twins are not kept.
+    pub fn state_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.state_dir = Some(path.into());
+        self
+    }
+
+    /// Starts the hub; it serves when this returns. Dropping the future starts nothing.
+    ///
+    /// # Errors
+    /// [`StartError`] when a port is taken or forbidden, the state directory can't be read or written or has
+    /// damaged files, or a host name is none.
+    pub async fn start(mut self) -> Result<LocalHub, StartError> {
+        if self.host_names.is_empty() {
+            self.host_names.push("localhost".to_owned());
+        }
+        let names = tls::certificate_names(&self.host_names, &self.addresses)?;
+        let host_name = self.host_names.swap_remove(0);
+
+        let state = self.state_dir.as_deref().map(StateDir::open).transpose()?;
+        let policies = Policy::defaults().map_err(|source| StartError::Keys { source })?;
+        let (authority, policies) = match &state {
+            Some(state) => (state.authority()?, state.policies(policies)?),
+            None => (Authority::generate()?, policies),
+        };
+
+        let https = Listener::bind(&self.addresses, self.https_port).await?;
+        let amqps = Listener::bind(&self.addresses, self.amqps_port).await?;
+        let (https_port, amqps_port) = (https.port(), amqps.port());
+
+        let tls_https = authority.server_config(&names, &[b"http/1.1"])?;
+        let tls_amqps = authority.server_config(&names, &[])?;
+
+        let trust = TlsConfig::default().platform_roots(false).ca_pem(authority.ca_pem().as_bytes());
+        let trust = trust.map_err(|error| StartError::Certificate { source: error.into() })?;
+
+        let hub = Hub::new(HubConfig { host_name, policies, ..HubConfig::default() });
+        let mut running = LocalHub {
+            hub: hub.clone(),
+            ca_pem: authority.ca_pem().to_owned(),
+            trust,
+            ca_file: state.as_ref().map(StateDir::ca_file),
+            env_file: None,
+            https_port,
+            amqps_port,
+            tasks: Tasks::default(),
+        };
+
+        let shutdown = running.tasks.shutdown.clone();
+        let front = HttpFront::new(hub.clone());
+        listener::serve(https, tls_https, &running.tasks, {
+            let shutdown = shutdown.clone();
+            move |stream, _peer| front.clone().serve(stream, shutdown.clone())
+        });
+        listener::serve(amqps, tls_amqps, &running.tasks, move |stream, _peer| {
+            amqp::serve(stream, hub.clone(), shutdown.clone())
+        });
+
+        // After the ports are open and served: who reads the file may connect at once.
+        if let Some(state) = &state {
+            running.env_file = Some(state.write_env(&running.environment(state))?);
+        }
+        info!(host = running.host_name(), https_port, amqps_port, "hub started");
+        Ok(running)
+    }
+}
