@@ -1,0 +1,222 @@
+//! Who is connected, and what waits to be told to them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use iothub_common::Identity;
+use tokio::sync::Notify;
+
+use super::Hub;
+use super::error::HubError;
+use super::registry::State;
+use super::timestamp::Timestamp;
+use super::twin::Notification;
+
+/// Notifications that wait for one connection.
+const MAX_WAITING: usize = 1000;
+/// Their bytes; a single larger one may wait alone.
+const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
+
+/// What the hub tells a connected device or module.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Push {
+    /// Desired properties were written. Comes in the order of versions, without gaps.
+    Desired {
+        /// The new `$version` of the desired properties.
+        version: u64,
+        /// `{…patch…,"$version":n}`
+        body: Bytes,
+    },
+    /// Too many notifications waited, some are lost: the subscription has ended. Detach the twin links, so
+    /// that the client reads the whole twin when it comes back.
+    Overflow,
+    /// The identity was deleted, or its device disabled: close its links. Nothing else comes afterwards.
+    Gone(HubError),
+}
+
+/// A connected device or module; `connectionState` is `Connected` as long as at least one of these lives.
+///
+/// Made by [`Hub::connect`]. Dropping it is the end of the connection.
+pub struct Connected {
+    hub: Hub,
+    identity: Identity,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Connected {
+    pub(super) fn new(hub: Hub, identity: Identity, mailbox: Arc<Mailbox>) -> Self {
+        Self { hub, identity, mailbox }
+    }
+
+    /// Who is connected.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// From now on writes of desired properties are pushed. Nothing is pushed for what was written before,
+    /// and nothing changes when they are pushed already (twins.md 2.4).
+    pub fn subscribe_desired(&self) {
+        self.mailbox.lock().subscribed = true;
+    }
+
+    /// From now on they are not, those that wait are dropped.
+    pub fn unsubscribe_desired(&self) {
+        let mut letters = self.mailbox.lock();
+        letters.subscribed = false;
+        letters.clear();
+    }
+
+    /// The next push; waits for one. After [`Push::Gone`] every call gives it again, at once.
+    ///
+    /// Dropping the future loses nothing. One task at a time is to call this.
+    pub async fn recv(&self) -> Push {
+        loop {
+            // A push between the look and the wait leaves a permit, so it is not missed.
+            if let Some(push) = self.try_recv() {
+                return push;
+            }
+            self.mailbox.wake.notified().await;
+        }
+    }
+
+    /// The next push, if one waits.
+    pub fn try_recv(&self) -> Option<Push> {
+        self.mailbox.lock().take()
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.hub.disconnect(&self.identity, &self.mailbox);
+    }
+}
+
+impl fmt::Debug for Connected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connected").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// What waits for one connection. Locked inside the hub's lock by writers, alone by the reader.
+#[derive(Debug, Default)]
+pub(super) struct Mailbox {
+    letters: Mutex<Letters>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Letters {
+    subscribed: bool,
+    waiting: VecDeque<Push>,
+    bytes: usize,
+    gone: Option<HubError>,
+}
+
+impl Mailbox {
+    fn lock(&self) -> MutexGuard<'_, Letters> {
+        // Nothing panics while it is held, so what is in it is whole.
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn desired(&self, notification: &Notification) {
+        self.lock().desired(notification);
+        self.wake.notify_one();
+    }
+
+    fn gone(&self, error: HubError) {
+        self.lock().gone(error);
+        self.wake.notify_one();
+    }
+}
+
+impl Letters {
+    fn desired(&mut self, notification: &Notification) {
+        if !self.subscribed {
+            return;
+        }
+        let bytes = self.bytes + notification.body.len();
+        let full = self.waiting.len() >= MAX_WAITING || bytes > MAX_WAITING_BYTES;
+        if full && !self.waiting.is_empty() {
+            // What waits is of no use to a client that has to read the whole twin.
+            self.subscribed = false;
+            self.clear();
+            self.waiting.push_back(Push::Overflow);
+            return;
+        }
+        self.bytes = bytes;
+        self.waiting
+            .push_back(Push::Desired { version: notification.version, body: notification.body.clone() });
+    }
+
+    fn gone(&mut self, error: HubError) {
+        self.subscribed = false;
+        self.clear();
+        self.gone = Some(error);
+    }
+
+    fn take(&mut self) -> Option<Push> {
+        let push = self.waiting.pop_front().or_else(|| self.gone.clone().map(Push::Gone))?;
+        if let Push::Desired { body, .. } = &push {
+            self.bytes -= body.len();
+        }
+        Some(push)
+    }
+
+    fn clear(&mut self) {
+        self.waiting.clear();
+        self.bytes = 0;
+    }
+}
+
+/// Every connection of the hub.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    connections: BTreeMap<Identity, Vec<Arc<Mailbox>>>,
+}
+
+impl Live {
+    pub(super) fn connect(&mut self, identity: &Identity) -> Arc<Mailbox> {
+        let mailbox = Arc::new(Mailbox::default());
+        self.connections.entry(identity.clone()).or_default().push(Arc::clone(&mailbox));
+        mailbox
+    }
+
+    /// Whether this was the last connection of the identity. Not so when it was swept before.
+    pub(super) fn disconnect(&mut self, identity: &Identity, mailbox: &Arc<Mailbox>) -> bool {
+        let Some(mailboxes) = self.connections.get_mut(identity) else { return false };
+        mailboxes.retain(|other| !Arc::ptr_eq(other, mailbox));
+        if !mailboxes.is_empty() {
+            return false;
+        }
+        self.connections.remove(identity);
+        true
+    }
+
+    pub(super) fn notify(&self, identity: &Identity, notification: &Notification) {
+        for mailbox in self.connections.get(identity).into_iter().flatten() {
+            mailbox.desired(notification);
+        }
+    }
+
+    /// Sends away who may not be connected any more, after a write to a device or one of its modules.
+    pub(super) fn sweep(&mut self, device: &Identity, state: &mut State, hub_name: &str, now: Timestamp) {
+        let refused: Vec<_> = self
+            .connections
+            .range(device..)
+            .map(|(identity, _)| identity)
+            .take_while(|identity| identity.device_id() == device.device_id())
+            .filter_map(|identity| Some((identity.clone(), state.check_usable(identity, hub_name).err()?)))
+            .collect();
+        for (identity, error) in refused {
+            for mailbox in self.connections.remove(&identity).into_iter().flatten() {
+                mailbox.gone(error.clone());
+            }
+            // Gone with the identity when that was deleted.
+            if let Ok(record) = state.record_mut(&identity) {
+                record.presence.set_connected(false, now);
+            }
+        }
+    }
+}

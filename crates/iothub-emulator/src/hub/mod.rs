@@ -1,0 +1,383 @@
+//! The hub itself: identities, twins, tokens and live connections, without sockets.
+//!
+//! [`Hub`] is a handle; its methods lock, call the pure rules in `registry`, `twin` and `token`, and push what
+//! connected devices are to know before they unlock, so that pushes come in the order of writes.
+
+mod clock;
+mod error;
+mod live;
+mod policy;
+mod precondition;
+mod registry;
+mod timestamp;
+mod token;
+mod twin;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use iothub_common::Identity;
+use serde_json::Value;
+
+pub use clock::Clock;
+pub use error::{ErrorCode, HubError};
+pub use live::{Connected, Push};
+pub use policy::{Policy, Rights};
+pub use precondition::Precondition;
+pub use token::{Grant, Who};
+
+use self::error::json_bytes;
+use self::live::{Live, Mailbox};
+use self::registry::State;
+use self::timestamp::Timestamp;
+
+/// What a hub is made with.
+#[derive(Clone, Debug)]
+pub struct HubConfig {
+    /// The host name tokens are for, like `localhost`. Its first label is the hub's name.
+    pub host_name: String,
+    /// The shared access policies.
+    pub policies: Vec<Policy>,
+    /// The hub's time.
+    pub clock: Clock,
+}
+
+impl HubConfig {
+    /// The policies of a new hub with fresh keys, and a clock that shows the system's time.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system gives no random numbers.
+    pub fn new(host_name: impl Into<String>) -> iothub_common::Result<Self> {
+        Ok(Self { host_name: host_name.into(), policies: Policy::defaults()?, clock: Clock::new() })
+    }
+}
+
+impl Default for HubConfig {
+    /// `localhost` without policies, so nobody gets in who is not a device.
+    fn default() -> Self {
+        Self { host_name: "localhost".to_owned(), policies: Vec::new(), clock: Clock::new() }
+    }
+}
+
+/// A hub. Clones are the same hub. Every method returns at once.
+#[derive(Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: HubConfig,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    state: State,
+    live: Live,
+}
+
+impl Hub {
+    /// A hub without devices.
+    pub fn new(config: HubConfig) -> Self {
+        Self { shared: Arc::new(Shared { config, inner: Mutex::default() }) }
+    }
+
+    /// The host name tokens are for.
+    pub fn host_name(&self) -> &str {
+        &self.shared.config.host_name
+    }
+
+    /// A shared access policy with its keys.
+    pub fn policy(&self, name: &str) -> Option<&Policy> {
+        self.shared.config.policies.iter().find(|policy| policy.name == name)
+    }
+
+    /// The hub's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.shared.config.clock
+    }
+
+    /// The time by the hub's clock.
+    pub fn now(&self) -> SystemTime {
+        self.clock().now()
+    }
+
+    /// Moves the hub's clock forward.
+    pub fn advance(&self, by: Duration) {
+        self.clock().advance(by);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // The rules work on copies and swap at the end, so what is in it is whole even after a panic.
+        self.shared.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn timestamp(&self) -> Timestamp {
+        self.now().into()
+    }
+
+    fn name(&self) -> &str {
+        token::hub_name(self.host_name())
+    }
+
+    fn sweep(&self, inner: &mut Inner, device_id: &str, now: Timestamp) {
+        // An id that is none has no connections.
+        if let Ok(device) = Identity::device(device_id) {
+            inner.live.sweep(&device, &mut inner.state, self.name(), now);
+        }
+    }
+}
+
+/// Identities (rest.md 3, 4). Bodies are JSON as it came, answers are what goes out.
+impl Hub {
+    /// Creates a device, or updates it when `pre` is an `If-Match`. Disabling it sends it and its modules
+    /// away.
+    ///
+    /// # Errors
+    ///
+    /// 400004 for a bad id or member, 400005 without a body, 400028 for a scope, 409001 when it exists, and
+    /// on updates 404001, 412001.
+    pub fn put_device(&self, id: &str, body: &Value, pre: Precondition) -> Result<Value, HubError> {
+        let now = self.timestamp();
+        let mut inner = self.lock();
+        inner.state.put_device(id, body, &pre, now)?;
+        self.sweep(&mut inner, id, now);
+        // Read after the sweep, which may have disconnected it.
+        inner.state.get_device(id)
+    }
+
+    /// Reads a device.
+    ///
+    /// # Errors
+    ///
+    /// 404001, 400004.
+    pub fn get_device(&self, id: &str) -> Result<Value, HubError> {
+        self.lock().state.get_device(id)
+    }
+
+    /// Deletes a device with its modules and all twins, and sends them away.
+    ///
+    /// # Errors
+    ///
+    /// 404001, 412001, 400004.
+    pub fn delete_device(&self, id: &str, pre: Precondition) -> Result<(), HubError> {
+        let now = self.timestamp();
+        let mut inner = self.lock();
+        inner.state.delete_device(id, &pre)?;
+        self.sweep(&mut inner, id, now);
+        Ok(())
+    }
+
+    /// Devices in the order of ids; a `top` outside of 1 to 1000 counts as 1000.
+    pub fn list_devices(&self, top: usize) -> Vec<Value> {
+        self.lock().state.list_devices(top)
+    }
+
+    /// Creates a module, or updates it when `pre` is an `If-Match`.
+    ///
+    /// # Errors
+    ///
+    /// 400004, 400005, 404001 without the device, 409301 when it exists, 413003 for the 51st, 401100 for a
+    /// system module, and on updates 404010, 412001.
+    pub fn put_module(
+        &self,
+        device_id: &str,
+        module_id: &str,
+        body: &Value,
+        pre: Precondition,
+    ) -> Result<Value, HubError> {
+        let now = self.timestamp();
+        self.lock().state.put_module(device_id, module_id, body, &pre, now)
+    }
+
+    /// Reads a module.
+    ///
+    /// # Errors
+    ///
+    /// 404010, 404001 without the device, 400004.
+    pub fn get_module(&self, device_id: &str, module_id: &str) -> Result<Value, HubError> {
+        self.lock().state.get_module(device_id, module_id)
+    }
+
+    /// Deletes a module with its twin, and sends it away.
+    ///
+    /// # Errors
+    ///
+    /// 404010, 404001, 412001, 401100, 400004.
+    pub fn delete_module(&self, device_id: &str, module_id: &str, pre: Precondition) -> Result<(), HubError> {
+        let now = self.timestamp();
+        let mut inner = self.lock();
+        inner.state.delete_module(device_id, module_id, &pre)?;
+        self.sweep(&mut inner, device_id, now);
+        Ok(())
+    }
+
+    /// The modules of a device in the order of ids.
+    ///
+    /// # Errors
+    ///
+    /// 404001, 400004.
+    pub fn list_modules(&self, device_id: &str) -> Result<Vec<Value>, HubError> {
+        self.lock().state.list_modules(device_id)
+    }
+
+    /// Counts the devices.
+    pub fn statistics(&self) -> Statistics {
+        let inner = self.lock();
+        let count = |devices: usize| devices as u64;
+        Statistics {
+            devices: count(inner.state.devices().count()),
+            enabled: count(inner.state.devices().filter(|device| device.status.enabled).count()),
+            connected: count(inner.state.devices().filter(|device| device.record.presence.connected).count()),
+        }
+    }
+}
+
+/// How many devices there are (rest.md 3.1). Modules are not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Statistics {
+    /// All.
+    pub devices: u64,
+    /// Those that may connect.
+    pub enabled: u64,
+    /// Those that are connected now.
+    pub connected: u64,
+}
+
+/// Twins (twins.md). Updates are all or nothing.
+impl Hub {
+    /// The whole twin as services see it.
+    ///
+    /// # Errors
+    ///
+    /// 404001, 404010.
+    pub fn get_twin(&self, identity: &Identity) -> Result<Value, HubError> {
+        self.lock().state.twin_document(identity)
+    }
+
+    /// A service's PATCH: merges tags and desired properties, answers with the whole twin.
+    ///
+    /// # Errors
+    ///
+    /// 404001, 404010, 412001, 400000 for an unknown member, 400004 for a key or value, 403100 for the size.
+    pub fn patch_twin(
+        &self,
+        identity: &Identity,
+        body: &Value,
+        pre: Precondition,
+    ) -> Result<Value, HubError> {
+        let now = self.timestamp();
+        let mut inner = self.lock();
+        let twin = inner.state.twin_mut(identity)?;
+        pre.check(&twin.etag())?;
+        if let Some(notification) = twin.patch(body, now)? {
+            inner.live.notify(identity, &notification);
+        }
+        inner.state.twin_document(identity)
+    }
+
+    /// A service's PUT: replaces tags and desired properties, answers with the whole twin.
+    ///
+    /// # Errors
+    ///
+    /// As [`patch_twin`](Self::patch_twin).
+    pub fn replace_twin(
+        &self,
+        identity: &Identity,
+        body: &Value,
+        pre: Precondition,
+    ) -> Result<Value, HubError> {
+        let now = self.timestamp();
+        let mut inner = self.lock();
+        let twin = inner.state.twin_mut(identity)?;
+        pre.check(&twin.etag())?;
+        let notification = twin.replace(body, now)?;
+        inner.live.notify(identity, &notification);
+        inner.state.twin_document(identity)
+    }
+
+    /// The twin as the device or module sees it: `{"desired":{…,"$version":n},"reported":{…,"$version":m}}`.
+    ///
+    /// # Errors
+    ///
+    /// 404001 also when the device is disabled, 404010.
+    pub fn device_twin(&self, identity: &Identity) -> Result<Bytes, HubError> {
+        let now = self.timestamp();
+        let mut inner = self.lock();
+        inner.state.check_usable(identity, self.name())?;
+        inner.state.record_mut(identity)?.presence.last_activity = now;
+        let document = inner.state.twin(identity)?.device_document();
+        drop(inner);
+        Ok(json_bytes(&document))
+    }
+
+    /// The device's own PATCH: merges into its reported properties, answers with their new `$version`.
+    ///
+    /// # Errors
+    ///
+    /// 404001 also when the device is disabled, 404010, 400004 for a key or value, 403100 for the size.
+    pub fn report(&self, identity: &Identity, patch: &Value) -> Result<u64, HubError> {
+        let now = self.timestamp();
+        let mut inner = self.lock();
+        inner.state.check_usable(identity, self.name())?;
+        let version = inner.state.twin_mut(identity)?.report(patch, now)?;
+        inner.state.record_mut(identity)?.presence.last_activity = now;
+        Ok(version)
+    }
+}
+
+/// Tokens and connections.
+impl Hub {
+    /// Checks a SAS token: its signature, its time by the hub's clock, and that its policy or identity exists
+    /// and may connect.
+    ///
+    /// # Errors
+    ///
+    /// 401002 (policies) and 401003 (identities); 404001, 404010 for an identity that is not there or
+    /// disabled.
+    pub fn check_token(&self, token: &str) -> Result<Grant, HubError> {
+        let now = self.now();
+        let config = &self.shared.config;
+        let inner = self.lock();
+        let hub =
+            token::Hub { host_name: &config.host_name, policies: &config.policies, state: &inner.state };
+        token::check(token, &hub, now)
+    }
+
+    /// Marks a device or module as connected until the guard is dropped. Nobody is asked for a token here.
+    ///
+    /// # Errors
+    ///
+    /// 404001, 404010 when it is not there or disabled.
+    pub fn connect(&self, identity: &Identity) -> Result<Connected, HubError> {
+        let now = self.timestamp();
+        let mut inner = self.lock();
+        inner.state.check_usable(identity, self.name())?;
+        inner.state.record_mut(identity)?.presence.set_connected(true, now);
+        let mailbox = inner.live.connect(identity);
+        drop(inner);
+        Ok(Connected::new(self.clone(), identity.clone(), mailbox))
+    }
+
+    fn disconnect(&self, identity: &Identity, mailbox: &Arc<Mailbox>) {
+        let now = self.timestamp();
+        let mut inner = self.lock();
+        if inner.live.disconnect(identity, mailbox)
+            && let Ok(record) = inner.state.record_mut(identity)
+        {
+            record.presence.set_connected(false, now);
+        }
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("host_name", &self.host_name()).finish_non_exhaustive()
+    }
+}
