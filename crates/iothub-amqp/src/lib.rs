@@ -6,6 +6,7 @@
 //! connection use the same code.
 
 pub mod cbs;
+mod condition;
 pub mod dial;
 mod driver;
 pub mod guard;
@@ -14,6 +15,7 @@ pub mod proto;
 pub mod sasl;
 mod wire;
 
+pub use condition::{amqp_error, condition};
 pub use driver::Driver;
 pub use fe2o3_amqp_types as types;
 pub use serde_amqp;

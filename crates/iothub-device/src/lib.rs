@@ -1,1 +1,45 @@
-//! The device half of the Azure IoT Hub SDK: modules and devices over AMQP, with twins
+//! The device half of the Azure IoT Hub SDK: modules over AMQP, with their twins.
+//!
+//! ```no_run
+//! # async fn run(connection_string: &str) -> iothub_device::Result<()> {
+//! use iothub_device::ModuleClient;
+//! use serde_json::json;
+//!
+//! let client = ModuleClient::connect(connection_string).await?;
+//! let twin = client.twin();
+//! println!("{}", twin.get().await?);
+//!
+//! let mut desired = twin.desired().await?;
+//! twin.report(&json!({ "firmwareVersion": "1.2.1" })).await?;
+//! while let Some(update) = desired.next().await {
+//!     println!("{}", update.properties());
+//! }
+//! client.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - A [`ModuleClient`] is a handle on one connection, which is kept up in the background.
+//! - Its [`Twin`] reads, reports, and gives the desired properties as a stream, [`DesiredUpdates`].
+//! - Every call ends within its time limit. An [`Error`] says by its [`kind`](Error::kind) what to do, and by
+//!   [`may_have_been_applied`](Error::may_have_been_applied) whether the hub may have acted all the same.
+
+mod actor;
+mod builder;
+mod client;
+mod desired;
+mod module;
+mod status;
+mod twin;
+
+pub use builder::ModuleClientBuilder;
+pub use desired::{DesiredUpdate, DesiredUpdates};
+pub use iothub_common::{
+    ClientOptions, Error, ErrorKind, Properties, Result, RetryPolicy, TlsConfig, TwinProperties,
+};
+pub use module::ModuleClient;
+pub use status::{ConnectionStatus, StatusChanges};
+pub use twin::Twin;
+
+/// What the hub sees in its logs.
+pub(crate) const USER_AGENT: &str = concat!("iothub-device-rust/", env!("CARGO_PKG_VERSION"));

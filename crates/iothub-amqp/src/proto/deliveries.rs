@@ -202,10 +202,10 @@ impl Connection {
             (false, true) => last,
             (false, false) => partial.payload.freeze(),
         };
-        if !partial.settled {
-            if let Some(session) = self.sessions.get_mut(&session_id) {
-                session.unsettled_in.insert(partial.id, id);
-            }
+        if !partial.settled
+            && let Some(session) = self.sessions.get_mut(&session_id)
+        {
+            session.unsettled_in.insert(partial.id, id);
         }
         self.events.push_back(Event::Message(Delivery {
             link: id,

@@ -196,10 +196,8 @@ impl Connection {
     /// Forgets a session; its messages get their outcome, its links are returned.
     pub(super) fn drop_session(&mut self, id: SessionId) -> Vec<LinkId> {
         let links = self.lose_links(id);
-        if let Some(session) = self.sessions.remove(&id) {
-            if let Some(channel) = session.remote_channel {
-                self.by_remote_channel.remove(&channel);
-            }
+        if let Some(channel) = self.sessions.remove(&id).and_then(|s| s.remote_channel) {
+            self.by_remote_channel.remove(&channel);
         }
         links
     }

@@ -1,0 +1,105 @@
+//! The client of a module.
+
+use iothub_common::{ClientOptions, Error, Result};
+
+use crate::{
+    builder::ModuleClientBuilder,
+    client::Client,
+    status::{ConnectionStatus, StatusChanges},
+    twin::Twin,
+};
+
+/// A module's connection to its hub, over AMQP and TLS.
+///
+/// Cheap to clone; all clones share one connection, which is kept up in a task of its own: after a loss it
+/// reconnects, with growing pauses up to 30 s, until the hub refuses for good or the client is closed. It
+/// closes when [`ModuleClient::close`] is called or the last clone, [`Twin`] and stream is dropped.
+///
+/// Must be used within a Tokio runtime.
+#[derive(Debug, Clone)]
+pub struct ModuleClient {
+    client: Client,
+}
+
+impl ModuleClient {
+    /// Connects with a module's connection string. Returns once the hub has accepted the module; failures that
+    /// may pass are tried again for up to 60 s.
+    ///
+    /// Dropping the future closes the connection.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidInput`](iothub_common::ErrorKind::InvalidInput): the string is not that of a module.
+    /// - [`Unauthorized`](iothub_common::ErrorKind::Unauthorized): wrong key, or the clock is off.
+    /// - [`NotFound`](iothub_common::ErrorKind::NotFound): no such device or module, or it is disabled.
+    /// - [`Certificate`](iothub_common::ErrorKind::Certificate): nobody trusts the hub's certificate.
+    /// - [`Connect`](iothub_common::ErrorKind::Connect): the hub cannot be reached; the address is named.
+    pub async fn connect(connection_string: &str) -> Result<Self> {
+        Self::builder(connection_string)?.connect().await
+    }
+
+    /// As [`ModuleClient::connect`], to a hub on other ports or with another CA.
+    ///
+    /// # Errors
+    ///
+    /// As [`ModuleClient::connect`].
+    pub async fn connect_with(connection_string: &str, options: ClientOptions) -> Result<Self> {
+        Self::builder(connection_string)?.options(options).connect().await
+    }
+
+    /// Options, then [`ModuleClientBuilder::connect`]. No I/O.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](iothub_common::ErrorKind::InvalidInput): the string is not that of a module.
+    pub fn builder(connection_string: &str) -> Result<ModuleClientBuilder> {
+        ModuleClientBuilder::new(connection_string)
+    }
+
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// The device that the module belongs to.
+    #[must_use]
+    pub fn device_id(&self) -> &str {
+        self.client.identity().device_id()
+    }
+
+    /// The module.
+    #[must_use]
+    pub fn module_id(&self) -> &str {
+        // The builder takes no identity without one.
+        self.client.identity().module_id().unwrap_or_default()
+    }
+
+    /// The module's twin. No I/O.
+    #[must_use]
+    pub fn twin(&self) -> Twin {
+        Twin::new(self.client.clone())
+    }
+
+    /// How the connection is doing now.
+    #[must_use]
+    pub fn status(&self) -> ConnectionStatus {
+        self.client.status()
+    }
+
+    /// The connection status as it changes, beginning with the present one.
+    #[must_use]
+    pub fn status_changes(&self) -> StatusChanges {
+        self.client.status_changes()
+    }
+
+    /// Waits until the client is closed: `None` when the application closed it, else why it gave up.
+    pub async fn closed(&self) -> Option<Error> {
+        self.client.closed().await
+    }
+
+    /// Closes the connection and waits until it is closed. Ends within 5 s and cannot fail; calls that wait
+    /// for an answer end with [`ErrorKind::Closed`](iothub_common::ErrorKind::Closed). May be called anywhere,
+    /// any number of times, connected or not.
+    pub async fn close(&self) {
+        self.client.close().await;
+    }
+}
