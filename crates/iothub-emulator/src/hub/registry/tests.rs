@@ -305,12 +305,20 @@ fn edge_devices_have_system_modules_and_a_scope() {
     let other = json!({ "deviceScope": scope, "parentScopes": [lower["deviceScope"]] });
     assert_eq!(code(put(&mut state, "l1", other, &UPDATE)), 400_028);
 
+    // A leaf whose parent was made again can be updated until it is given to another.
+    let leaf = state.get_device("l1").unwrap();
+    state.delete_device("d", &UPDATE).unwrap();
+    assert_eq!(put(&mut state, "l1", leaf.clone(), &UPDATE).unwrap()["deviceScope"], json!(scope));
+    assert_eq!(code(put(&mut state, "l4", json!({ "deviceScope": scope }), &CREATE)), 400_028);
+    let device = put(&mut state, "d", edge.clone(), &CREATE).unwrap();
+    let scope = device["deviceScope"].clone();
+
     // An update that does not speak of capabilities keeps them; false takes them away.
     assert_eq!(put(&mut state, "d", json!({}), &UPDATE).unwrap()["capabilities"]["iotEdge"], true);
     let plain = put(&mut state, "d", json!({ "capabilities": { "iotEdge": false } }), &UPDATE).unwrap();
     assert_eq!(plain.get("deviceScope"), None);
     assert_eq!(state.list_modules("d").unwrap().len(), 0);
-    assert_eq!(put(&mut state, "d", edge, &UPDATE).unwrap()["deviceScope"], json!(scope));
+    assert_eq!(put(&mut state, "d", edge, &UPDATE).unwrap()["deviceScope"], scope);
     // On a device that is no edge device the names are free.
     create(&mut state, "p");
     assert!(state.put_module("p", "$edgeHub", &json!({}), &CREATE, at(0)).is_ok());

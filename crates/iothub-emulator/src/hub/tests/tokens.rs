@@ -245,14 +245,25 @@ fn odd_ids_are_found_however_they_are_escaped() {
             }
         }
     }
-    // `dev+1` escaped twice reads like the plain id `dev%2B1`: the key decides.
-    hub.put_device("dev%2B1", &json!({}), Precondition::None).unwrap();
-    let plus = Identity::device("dev+1").unwrap();
-    let token =
-        own_token(&hub, &key(&hub.get_device("dev+1").unwrap(), "primaryKey"), &resource("/devices/dev%2B1"));
-    let grant = hub.check_token(&token).unwrap();
-    assert_eq!(grant.who, Who::Identity(plus.clone()));
-    assert!(grant.allows_identity(&plus) && !grant.allows_identity(&Identity::device("dev%2B1").unwrap()));
+}
+
+/// `dev+1` escaped twice reads like the plain id `dev%2B1`: the key decides.
+#[test]
+fn ids_that_look_like_each_other_are_told_apart() {
+    let hub = hub();
+    let plus = hub.put_device("dev+1", &json!({}), Precondition::None).unwrap();
+    let wrong = own_token(&hub, &SymmetricKey::generate().unwrap(), &resource("/devices/dev%2B1"));
+    assert_eq!(refusal(&hub, &wrong).code, 401_003, "the one that exists is meant");
+
+    let percent = hub.put_device("dev%2B1", &json!({}), Precondition::None).unwrap();
+    let [plus_id, percent_id] = ["dev+1", "dev%2B1"].map(|id| Identity::device(id).unwrap());
+    for (document, id, other) in [(plus, &plus_id, &percent_id), (percent, &percent_id, &plus_id)] {
+        let token = own_token(&hub, &key(&document, "primaryKey"), &resource("/devices/dev%2B1"));
+        let grant = hub.check_token(&token).unwrap();
+        assert_eq!(grant.who, Who::Identity(id.clone()));
+        assert!(grant.allows_identity(id) && !grant.allows_identity(other), "{id}");
+    }
+    assert_eq!(refusal(&hub, &wrong).code, 401_003);
 }
 
 #[test]

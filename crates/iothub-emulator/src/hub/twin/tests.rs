@@ -160,6 +160,15 @@ fn a_replacement_stores_no_nulls() {
 }
 
 #[test]
+fn the_order_of_keys_is_kept() {
+    let mut twin = fresh();
+    patch_desired(&mut twin, json!({ "c": 1, "a": 2, "d": 3, "b": 4 })).unwrap();
+    patch_desired(&mut twin, json!({ "e": 5, "c": null, "d": { "x": 1 } })).unwrap();
+    let desired = twin.device_document()["desired"].to_string();
+    assert_eq!(desired, r#"{"a":2,"d":{"x":1},"b":4,"e":5,"$version":3}"#);
+}
+
+#[test]
 fn a_whole_fetched_twin_can_be_sent_back() {
     let mut twin = fresh();
     let body = json!({
