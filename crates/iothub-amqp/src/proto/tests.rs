@@ -308,6 +308,21 @@ fn one_name_serves_both_directions_and_every_session() {
 }
 
 #[test]
+fn a_second_detach_costs_nothing() {
+    let mut pair = Pair::new();
+    let (ours, _) = pair.link(AttachOptions::sender("s", "/events"), ACCEPT);
+    let session = pair.client.session_of(ours).unwrap();
+    let (other, _) = pair.link_on(session, AttachOptions::sender("other", "/events"), ACCEPT);
+    pair.client.detach(ours, None);
+    pair.exchange();
+    let again = fe2o3_amqp_types::performatives::Detach { handle: 0.into(), closed: true, error: None };
+    pair.server.handle_frame(Frame::new(0u16, FrameBody::Detach(again)), pair.now);
+    pair.client.send(other, numbered(0));
+    pair.exchange();
+    assert_eq!(messages(pair.server_events()).len(), 1, "the session goes on");
+}
+
+#[test]
 fn a_disposition_over_all_ids_costs_no_more_than_what_is_unsettled() {
     let mut pair = Pair::new();
     let (ours, _) = pair.link(AttachOptions::sender("s", "/events"), ACCEPT);
