@@ -1,0 +1,96 @@
+//! The tokens a connection has shown (amqp.md 2).
+
+use std::time::SystemTime;
+
+use iothub_amqp::types::definitions::AmqpError;
+use iothub_common::{Identity, Secret};
+
+use super::refusal::Refusal;
+use crate::hub::{ErrorCode, Grant, Hub, HubError, Who};
+
+/// Tokens of one connection; C# pools 995 devices, Java 1000 on one (amqp.md 8).
+const MAX_GRANTS: usize = 1024;
+
+/// A token and what it proved.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) grant: Grant,
+    /// To check it again: its key may be another by now.
+    pub(super) token: Secret,
+    /// Set when a login narrowed the token to this identity.
+    pub(super) only: Option<Identity>,
+}
+
+impl Held {
+    fn allows(&self, identity: &Identity) -> bool {
+        self.only.as_ref().is_none_or(|only| only == identity) && self.grant.allows_identity(identity)
+    }
+
+    /// Whether this one renews the other.
+    fn renews(&self, other: &Self) -> bool {
+        self.grant.who == other.grant.who && self.grant.resource == other.grant.resource
+    }
+}
+
+/// All tokens of a connection.
+#[derive(Debug, Default)]
+pub(super) struct Grants {
+    held: Vec<Held>,
+}
+
+impl Grants {
+    /// Takes a checked token; one for the same replaces the former.
+    pub(super) fn put(&mut self, held: Held) -> Result<(), HubError> {
+        if let Some(former) = self.held.iter_mut().find(|former| held.renews(former)) {
+            *former = Held { only: former.only.take(), ..held };
+            return Ok(());
+        }
+        if self.held.len() >= MAX_GRANTS {
+            let text = format!("A connection takes at most {MAX_GRANTS} tokens.");
+            return Err(HubError::new(ErrorCode::IotHubQuotaExceeded, text));
+        }
+        self.held.push(held);
+        Ok(())
+    }
+
+    /// When the first token ends.
+    pub(super) fn next_end(&self) -> Option<SystemTime> {
+        self.held.iter().map(|held| held.grant.expires_at).min()
+    }
+
+    /// Drops tokens that have ended; true when there were any.
+    pub(super) fn expire(&mut self, now: SystemTime) -> bool {
+        let before = self.held.len();
+        self.held.retain(|held| held.grant.expires_at > now);
+        self.held.len() < before
+    }
+
+    /// Drops the tokens of an identity that is gone.
+    pub(super) fn forget(&mut self, identity: &Identity) {
+        self.held.retain(|held| !matches!(&held.grant.who, Who::Identity(who) if who == identity));
+    }
+
+    /// Whether a token that was good when it came, and has not ended, allows to act as `identity`.
+    pub(super) fn cover(&self, identity: &Identity) -> bool {
+        self.held.iter().any(|held| held.allows(identity))
+    }
+
+    /// Whether a link of `identity` may be opened now: keys may have changed since the token came.
+    pub(super) fn authorize(&self, identity: &Identity, hub: &Hub) -> Result<(), Refusal> {
+        let mut refused = None;
+        for held in self.held.iter().filter(|held| held.allows(identity)) {
+            match hub.check_token(held.token.reveal()) {
+                Ok(_) => return Ok(()),
+                Err(error) => refused = Some(error),
+            }
+        }
+        match refused {
+            Some(error) => Err(error.into()),
+            None => Err(Refusal::new(
+                AmqpError::UnauthorizedAccess,
+                ErrorCode::IotHubUnauthorized,
+                format!("Unauthorized: no token for {identity} was put on this connection, or it has ended."),
+            )),
+        }
+    }
+}
