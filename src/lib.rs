@@ -1,1 +1,22 @@
-//! Umbrella
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(feature = "device")]
+pub use iothub_device::{
+    ConnectionStatus, DesiredUpdate, DesiredUpdates, ModuleClient, ModuleClientBuilder, StatusChanges,
+};
+
+#[cfg(feature = "service")]
+pub use iothub_service::{Device, Module, NewDevice, NewModule, Registry, RegistryBuilder, TwinPatch};
+
+pub use iothub_common::{
+    ClientOptions, ETag, Error, ErrorKind, IfMatch, Properties, Result, RetryPolicy, Secret, SymmetricKey,
+    TlsConfig, TwinProperties,
+};
+
+/// The whole device half.
+#[cfg(feature = "device")]
+pub use iothub_device as device;
+/// The whole service half.
+#[cfg(feature = "service")]
+pub use iothub_service as service;
