@@ -25,7 +25,7 @@
 //! | [`error`] | the one error type, and the table from hub answers to kinds |
 //! | [`twin`], [`twin_rules`] | twin documents as raw JSON; the rules for keys, values and sizes |
 //! | [`etag`] | entity tags and `If-Match` |
-//! | [`tls`], [`options`] | whom to trust, and where to connect |
+//! | [`tls`], [`proxy`], [`options`] | whom to trust, and where to connect |
 //! | [`retry`] | how long to wait before the next attempt |
 
 pub mod connection_string;
@@ -33,6 +33,7 @@ pub mod error;
 pub mod etag;
 pub mod identity;
 pub mod options;
+pub mod proxy;
 pub mod retry;
 pub mod sas;
 pub mod secret;
@@ -45,6 +46,7 @@ pub use error::{Error, ErrorKind, Result, Subject, connect_error};
 pub use etag::{ETag, IfMatch};
 pub use identity::Identity;
 pub use options::ClientOptions;
+pub use proxy::Proxy;
 pub use retry::{Backoff, RetryPolicy};
 pub use sas::{SasToken, Token, TokenSource};
 pub use secret::{Secret, SymmetricKey};

@@ -4,7 +4,11 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::proxy::Proxy;
 use crate::tls::TlsConfig;
+
+/// Hosts of this machine: what a proxy is never asked for when the environment names it.
+const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 
 /// Options every client takes. The defaults suit a hub in the cloud.
 #[derive(Clone, Debug, Default)]
@@ -15,18 +19,23 @@ pub struct ClientOptions {
     pub amqps_port: Option<u16>,
     /// Whom to trust.
     pub tls: TlsConfig,
+    /// The HTTP proxy on the way to the hub; none when not set.
+    pub proxy: Option<Proxy>,
 }
 
 impl ClientOptions {
     /// Options from `IOTHUB_CA_FILE`, `IOTHUB_HTTPS_PORT` and `IOTHUB_AMQPS_PORT`, each only where set: a
     /// local hub writes them into its `hub.env`. A variable that is set but empty counts as not set.
     ///
+    /// Also the proxy from `HTTPS_PROXY` (or `https_proxy`), with the hosts of `NO_PROXY` (or `no_proxy`) and of this
+    /// machine as its exceptions. No other function reads these.
+    ///
     /// Reads the CA file at once.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`], naming the variable, when a port is no number from 1 to 65535 or the file
-    /// cannot be read or holds no certificate.
+    /// [`ErrorKind::InvalidInput`], naming the variable, when a port is no number from 1 to 65535, the file cannot
+    /// be read or holds no certificate, or the proxy is none that is supported.
     pub fn from_env() -> Result<Self> {
         Self::from_variables(|name| env::var_os(name))
     }
@@ -40,8 +49,25 @@ impl ClientOptions {
                 .ca_file(path)
                 .map_err(|e| e.context("IOTHUB_CA_FILE does not name a usable CA file"))?,
         };
-        Ok(Self { https_port: port("IOTHUB_HTTPS_PORT")?, amqps_port: port("IOTHUB_AMQPS_PORT")?, tls })
+        let either = |upper, lower| get(upper).map(|v| (upper, v)).or_else(|| get(lower).map(|v| (lower, v)));
+        let proxy = match either("HTTPS_PROXY", "https_proxy") {
+            None => None,
+            Some((name, url)) => {
+                let exceptions = either("NO_PROXY", "no_proxy").map(|(_, hosts)| hosts).unwrap_or_default();
+                Some(parse_proxy(name, &url)?.except(&exceptions.to_string_lossy()).except(LOOPBACK))
+            }
+        };
+        Ok(Self {
+            https_port: port("IOTHUB_HTTPS_PORT")?,
+            amqps_port: port("IOTHUB_AMQPS_PORT")?,
+            tls,
+            proxy,
+        })
     }
+}
+
+fn parse_proxy(name: &str, url: &OsStr) -> Result<Proxy> {
+    Proxy::new(&url.to_string_lossy()).map_err(|e| e.context(format!("{name} does not name a usable proxy")))
 }
 
 fn parse_port(name: &str, value: &OsStr) -> Result<u16> {
@@ -84,6 +110,22 @@ mod tests {
             let text = error.to_string();
             assert!(text.contains("IOTHUB_HTTPS_PORT") && text.contains(value), "{text}");
         }
+    }
+
+    #[test]
+    fn the_proxy_is_that_of_the_environment_but_for_this_machine() {
+        let read = |variables| from(variables).unwrap().proxy;
+        assert!(read(&[("NO_PROXY", "x")]).is_none());
+        let proxy = read(&[("https_proxy", "http://lower:1"), ("HTTPS_PROXY", "http://upper:2")]).unwrap();
+        assert_eq!((proxy.host(), proxy.port()), ("upper", 2));
+        let proxy = read(&[("https_proxy", "lower:1"), ("no_proxy", "example.net")]).unwrap();
+        assert_eq!(proxy.host(), "lower");
+        for (host, through) in [("hub.example.org", true), ("hub.example.net", false), ("localhost", false)] {
+            assert_eq!(proxy.is_for(host, 443), through, "{host}");
+        }
+        let error = from(&[("HTTPS_PROXY", "ftp://p")]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("HTTPS_PROXY"), "{error}");
     }
 
     #[test]

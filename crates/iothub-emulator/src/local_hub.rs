@@ -75,6 +75,7 @@ impl LocalHub {
             https_port: Some(self.https_port),
             amqps_port: Some(self.amqps_port),
             tls: self.trust.clone(),
+            ..ClientOptions::default()
         }
     }
 

@@ -21,6 +21,10 @@ pub enum Subject<'a> {
         /// The module.
         module: &'a str,
     },
+    /// A job, by id.
+    Job(&'a str),
+    /// A configuration, by id.
+    Configuration(&'a str),
 }
 
 impl<'a> From<&'a Identity> for Subject<'a> {
@@ -36,6 +40,8 @@ impl fmt::Display for Subject<'_> {
             Self::Hub(host) => write!(f, "hub `{host}`"),
             Self::Device(device) => write!(f, "device `{device}`"),
             Self::Module { device, module } => write!(f, "module `{module}` on device `{device}`"),
+            Self::Job(job) => write!(f, "job `{job}`"),
+            Self::Configuration(configuration) => write!(f, "configuration `{configuration}`"),
         }
     }
 }
@@ -166,6 +172,10 @@ fn advice(kind: ErrorKind, code: Option<&Code>, subject: &Subject<'_>) -> Option
 
 fn not_found(code: &str, subject: &Subject<'_>) -> String {
     match (code, subject) {
+        (_, Subject::Job(job)) => format!("there is no job `{job}` on the hub"),
+        (_, Subject::Configuration(configuration)) => {
+            format!("there is no configuration `{configuration}` on the hub")
+        }
         ("JobNotFound", _) => "there is no such job on the hub".to_owned(),
         ("ConfigurationNotFound", _) => "there is no such configuration on the hub".to_owned(),
         ("IotHubNotFound", _) | (_, Subject::Hub(_)) => {
@@ -186,6 +196,13 @@ fn not_found(code: &str, subject: &Subject<'_>) -> String {
 
 fn already_exists(code: &str, subject: &Subject<'_>) -> String {
     match (code, subject) {
+        (_, Subject::Job(job)) => {
+            format!("job `{job}` already exists; read it with get_job, or take another id")
+        }
+        (_, Subject::Configuration(configuration)) => format!(
+            "configuration `{configuration}` already exists; read it with get_configuration, or change it with \
+             update_configuration"
+        ),
         ("JobAlreadyExists", _) => "a job with this id already exists".to_owned(),
         ("ConfigurationAlreadyExists", _) => "a configuration with this id already exists".to_owned(),
         (_, Subject::Hub(_)) => format!("it already exists on {subject}"),
