@@ -6,6 +6,7 @@
 //! connection use the same code.
 
 pub mod cbs;
+pub mod client;
 mod condition;
 pub mod dial;
 mod driver;

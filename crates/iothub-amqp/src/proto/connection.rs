@@ -44,6 +44,8 @@ pub struct Connection {
     pub(super) out: VecDeque<Frame>,
     /// Links that may have a transfer to send.
     pub(super) sendable: VecDeque<LinkId>,
+    /// Links whose unused credit the peer wants back.
+    pub(super) draining: VecDeque<LinkId>,
     pub(super) events: VecDeque<Event>,
 }
 
@@ -66,6 +68,7 @@ impl Connection {
             next_link: 0,
             out: VecDeque::new(),
             sendable: VecDeque::new(),
+            draining: VecDeque::new(),
             events: VecDeque::new(),
         };
         if side == Side::Client {
@@ -169,7 +172,7 @@ impl Connection {
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Frame> {
         let frame = match self.out.pop_front() {
             Some(frame) => frame,
-            None => self.next_transfer()?,
+            None => self.next_transfer().or_else(|| self.next_drained())?,
         };
         self.last_out = now;
         Some(frame)
@@ -264,6 +267,7 @@ impl Connection {
             self.drop_session(session);
         }
         self.sendable.clear();
+        self.draining.clear();
     }
 
     pub(super) fn free_channel(&mut self) -> Option<SessionId> {

@@ -45,6 +45,24 @@ impl Connection {
         known
     }
 
+    /// From now on outcomes that the peer of a sending link leaves unsettled (rcv-settle-mode second) are for
+    /// [`Connection::settle`]; otherwise they are settled as they come.
+    pub fn hold_outcomes(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.holds_outcomes = true;
+        }
+    }
+
+    /// Settles a held outcome; `state` is what became of it. `token` is [`Outgoing::token`], which must be
+    /// unique on the link. False when the peer does not wait for it.
+    pub fn settle(&mut self, id: LinkId, token: u64, state: DeliveryState) -> bool {
+        let Some(session_id) = self.links.get(&id).map(|l| l.session) else { return false };
+        let Some(session) = self.sessions.get_mut(&session_id) else { return false };
+        let Some(delivery) = session.held.remove(&(id, token)) else { return false };
+        self.push_disposition(session_id, Role::Sender, delivery, state, true);
+        true
+    }
+
     /// Appends a disposition, or widens the last one by its neighbour.
     fn push_disposition(
         &mut self,
@@ -241,6 +259,10 @@ impl Connection {
             let Some((link, token)) = session.unsettled_out.remove(&delivery) else { continue };
             self.events.push_back(Event::Outcome { link, token, outcome: outcome.clone() });
             if disposition.settled {
+                continue;
+            }
+            if self.links.get(&link).is_some_and(|l| l.holds_outcomes) {
+                session.held.insert((link, token), delivery);
                 continue;
             }
             // rcv-settle-mode second: the peer waits until we settle as well (amqp.md 3.5).

@@ -49,6 +49,10 @@ pub(super) struct Link {
     pub(super) partial: Option<Partial>,
     /// In [`Connection::sendable`] already.
     pub(super) queued_to_send: bool,
+    /// The peer wants the credit back that is not used. In [`Connection::draining`].
+    pub(super) draining: bool,
+    /// [`Connection::hold_outcomes`].
+    pub(super) holds_outcomes: bool,
 }
 
 /// A message that waits for credit or window, or went out in part.
@@ -259,9 +263,16 @@ impl Connection {
                 // Over half the range: the credit was used up by what is on the way.
                 link.credit = if left > i32::MAX as u32 && credit < i32::MAX as u32 { 0 } else { left };
             }
+            let may_send = link.credit as usize > link.queue.len() && link.state == State::Attached;
+            link.draining = flow.drain;
             self.wake_link(id);
+            if may_send {
+                self.events.push_back(Event::Credit { link: id });
+            }
             if flow.drain {
-                self.drain(id);
+                if !self.draining.contains(&id) {
+                    self.draining.push_back(id);
+                }
             } else if flow.echo {
                 self.echo(id);
             }
@@ -271,26 +282,46 @@ impl Connection {
         }
     }
 
-    /// Uses up the credit for which there is no message (AMQP 1.0 part 2, 2.6.7).
-    fn drain(&mut self, id: LinkId) {
-        let Some(link) = self.links.get_mut(&id).filter(|l| l.queue.is_empty()) else { return };
-        link.delivery_count = link.delivery_count.wrapping_add(link.credit);
-        link.credit = 0;
-        self.echo(id);
+    /// Gives credit back for which there is no message (AMQP 1.0 part 2, 2.6.7): the frame that says so for
+    /// the next link that was asked to. Not before all events were seen, as more messages may come of them.
+    pub(super) fn next_drained(&mut self) -> Option<Frame> {
+        if !self.events.is_empty() {
+            return None;
+        }
+        for _ in 0..self.draining.len() {
+            let id = self.draining.pop_front()?;
+            let Some(link) = self.links.get_mut(&id) else { continue };
+            if !link.draining || link.state != State::Attached {
+                continue;
+            }
+            if !link.queue.is_empty() && link.credit > 0 {
+                self.draining.push_back(id);
+                continue;
+            }
+            link.draining = false;
+            link.delivery_count = link.delivery_count.wrapping_add(link.credit);
+            link.credit = 0;
+            return self.sender_flow(id);
+        }
+        None
     }
 
     fn echo(&mut self, id: LinkId) {
-        let Some(link) = self.links.get(&id) else { return };
-        let Some(flow) = self.session_flow(link.session) else { return };
+        if let Some(flow) = self.sender_flow(id) {
+            self.out.push_back(flow);
+        }
+    }
+
+    fn sender_flow(&self, id: LinkId) -> Option<Frame> {
+        let link = self.links.get(&id)?;
         let flow = Flow {
             handle: Some(link.handle.into()),
             delivery_count: Some(link.delivery_count),
             link_credit: Some(link.credit),
             available: Some(u32::try_from(link.queue.len()).unwrap_or(u32::MAX)),
-            ..flow
+            ..self.session_flow(link.session)?
         };
-        let frame = Frame::new(link.session.0, FrameBody::Flow(flow));
-        self.out.push_back(frame);
+        Some(Frame::new(link.session.0, FrameBody::Flow(flow)))
     }
 
     fn first_credit(&mut self, id: LinkId) {
@@ -329,6 +360,8 @@ impl Connection {
             next_tag: 1,
             partial: None,
             queued_to_send: false,
+            draining: false,
+            holds_outcomes: false,
         };
         self.links.insert(id, link);
         Some(id)
@@ -354,6 +387,7 @@ impl Connection {
             session.by_remote_handle.remove(&handle);
         }
         session.unsettled_in.retain(|_, of| *of != id);
+        session.held.retain(|(of, _), _| *of != id);
     }
 
     /// Every message of the link that has no outcome yet gets [`Outcome::Lost`].

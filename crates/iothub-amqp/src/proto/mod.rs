@@ -290,6 +290,11 @@ pub enum Event {
         /// How it ended.
         outcome: Outcome,
     },
+    /// The peer takes more messages on a link we send on: there is credit for which nothing is queued.
+    Credit {
+        /// The link; [`Connection::credit`] says how much.
+        link: LinkId,
+    },
     /// The sender settled what we answered unsettled (rcv-settle-mode second).
     Settled {
         /// The link.

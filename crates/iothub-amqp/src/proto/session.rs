@@ -38,6 +38,8 @@ pub(super) struct Session {
     pub(super) by_remote_handle: HashMap<u32, LinkId>,
     /// Our deliveries without an outcome.
     pub(super) unsettled_out: BTreeMap<u32, (LinkId, u64)>,
+    /// Our deliveries with an outcome that the peer left for us to settle, by link and token.
+    pub(super) held: HashMap<(LinkId, u64), u32>,
     /// The peer's deliveries we have not settled.
     pub(super) unsettled_in: BTreeMap<u32, LinkId>,
     /// Links that went with our `end`, to be told once the peer agrees.
@@ -233,6 +235,7 @@ impl Connection {
             handles: Vec::new(),
             by_remote_handle: HashMap::new(),
             unsettled_out: BTreeMap::new(),
+            held: HashMap::new(),
             unsettled_in: BTreeMap::new(),
             lost: Vec::new(),
         }

@@ -1,6 +1,8 @@
 //! Both ends in one test, frames carried by hand, time passed by hand.
 #![allow(clippy::unwrap_used)]
 
+mod receivers;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;

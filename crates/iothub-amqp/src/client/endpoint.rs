@@ -1,0 +1,113 @@
+//! From an address to an open AMQP connection, and what its end means.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use iothub_common::{Error, ErrorKind, Result, Subject, connect_error, error::error_from_amqp};
+use rustls::ClientConfig;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+
+use crate::{
+    Driver, condition,
+    dial::Dial,
+    proto::{CloseCause, Config, Event, Side},
+    sasl,
+    types::definitions::Error as AmqpError,
+};
+
+/// A byte stream to the hub, whatever it is made of.
+pub type Socket = Box<dyn Stream>;
+
+/// What a [`Socket`] can do.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Where a hub is reached.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// Host to dial; its certificate must carry this name.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Whom to trust.
+    pub tls: Arc<ClientConfig>,
+    /// Advertised idle time-out; silence of twice this time ends the connection.
+    pub idle_timeout: Duration,
+}
+
+impl Endpoint {
+    /// Connects: name, TCP, TLS, AMQP headers without a SASL layer as Node and C# do (amqp.md 1.2), `open`.
+    /// Cancelling drops the socket.
+    ///
+    /// # Errors
+    ///
+    /// `Connect` with the address, `Certificate`, `Timeout` after `limit`, or what the hub closed with.
+    pub async fn open(&self, limit: Duration) -> Result<Driver<Socket>> {
+        let late = || {
+            Error::new(ErrorKind::Timeout, format!("{self} was reached but did not answer within {limit:?}"))
+        };
+        timeout(limit, self.attempt(limit)).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn attempt(&self, limit: Duration) -> Result<Driver<Socket>> {
+        let dial = Dial { host: self.host.clone(), port: self.port, limit };
+        let mut socket: Socket = Box::new(dial.tls(self.tls.clone()).await?);
+        sasl::client(&mut socket).await.map_err(|e| connect_error(&self.host, self.port, e))?;
+        let config = Config {
+            hostname: Some(self.host.clone()),
+            idle_timeout: self.idle_timeout,
+            ..Config::new(uuid::Uuid::new_v4().to_string())
+        };
+        let mut driver = Driver::new(socket, Side::Client, config);
+        loop {
+            match driver.next().await {
+                Event::Opened(_) => return Ok(driver),
+                Event::Closed(cause) => return Err(close_error(cause, self, &Subject::Hub(&self.host))),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// The error for a connection that ended.
+pub fn close_error(cause: CloseCause, endpoint: &Endpoint, subject: &Subject<'_>) -> Error {
+    let lost =
+        |what: &str| Error::new(ErrorKind::Unavailable, format!("the connection to {endpoint} {what}"));
+    match cause {
+        CloseCause::Requested => lost("was closed"),
+        CloseCause::Remote(None) => lost("was closed by the hub"),
+        CloseCause::Remote(Some(error)) => amqp_error(&error, subject),
+        CloseCause::IdleTimeout => lost("is dead: nothing was heard for twice the idle time-out"),
+        CloseCause::Io(error) => lost("was lost").with_source(error),
+        CloseCause::Protocol(what) => {
+            Error::new(ErrorKind::Protocol, format!("{endpoint} broke the AMQP protocol: {what}"))
+        }
+    }
+}
+
+/// The error for a link or session that the hub ended.
+pub fn link_error(error: Option<&AmqpError>, subject: &Subject<'_>) -> Error {
+    match error {
+        Some(error) => amqp_error(error, subject),
+        None => Error::new(ErrorKind::Unavailable, "the hub detached a link without saying why"),
+    }
+}
+
+fn amqp_error(error: &AmqpError, subject: &Subject<'_>) -> Error {
+    error_from_amqp(&condition(error), error.description.as_deref(), subject)
+}
