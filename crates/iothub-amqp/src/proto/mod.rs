@@ -6,6 +6,7 @@
 //! Not done, since no IoT Hub client needs it: link resumption and transactions.
 
 mod connection;
+mod credit;
 mod deliveries;
 mod link;
 mod session;

@@ -61,8 +61,7 @@ fn a_drained_sender_gives_back_what_it_does_not_use_after_it_was_asked_for_more(
 #[test]
 fn held_outcomes_wait_for_the_senders_own_word() {
     let mut pair = Pair::new();
-    let options =
-        AttachOptions { rcv_settle_mode: ReceiverSettleMode::Second, ..receiver(Credit::Auto(10)) };
+    let options = AttachOptions { rcv_settle_mode: ReceiverSettleMode::Second, ..receiver(Credit::Auto(10)) };
     let (_, theirs) = pair.link(options, ACCEPT);
     pair.server.hold_outcomes(theirs);
     (4..6).for_each(|token| assert!(pair.server.send(theirs, numbered(token))));

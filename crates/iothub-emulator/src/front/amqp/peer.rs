@@ -92,7 +92,7 @@ impl Peer {
                 return ControlFlow::Break(());
             }
             // We ask for no sessions and links, and settle what we answer.
-            Event::Begun(_) | Event::Attached { .. } | Event::Settled { .. } => {}
+            Event::Begun(_) | Event::Attached { .. } | Event::Settled { .. } | Event::Credit { .. } => {}
         }
         ControlFlow::Continue(())
     }
