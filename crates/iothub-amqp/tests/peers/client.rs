@@ -140,6 +140,7 @@ impl Seen {
             Event::Settled { .. } => self.settled_second += 1,
             Event::Closed(cause) => self.closed = Some(cause),
             Event::AttachRequested { attach, .. } => panic!("the peer asks for {attach:?}"),
+            _ => {}
         }
     }
 

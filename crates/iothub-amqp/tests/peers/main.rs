@@ -6,9 +6,12 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod client;
+mod foreign_clients;
+mod foreign_servers;
 mod heartbeat;
 mod node;
 mod numbered;
+mod process;
 mod stock_acceptor;
 mod stock_client;
 mod suite;

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `numbered/COUNT/SIZE` | COUNT messages of `numbered.rs` with SIZE bytes each |
 //! | `settled/COUNT/SIZE` | the same, settled by the sender |
-//! | `tally` | one message, the text `accepted=A rejected=B released=C lost=D`: what became of all of these |
+//! | `tally` | one message, the text `accepted=A rejected=B released=C lost=D`: what became of all of these, once each has an outcome |
 //!
 //! Anything else is refused with `amqp:not-found`, "no such node".
 
@@ -86,6 +86,8 @@ where
     let node = Node {
         driver: Driver::new(io, Side::Server, config),
         links: HashMap::new(),
+        waiting: 0,
+        asked: Vec::new(),
         report: Report { mechanism, ..Report::default() },
     };
     tokio::time::timeout(longest, node.run()).await.expect("a connection goes on and on")
@@ -94,6 +96,10 @@ where
 struct Node<Io> {
     driver: Driver<Io>,
     links: HashMap<LinkId, Link>,
+    /// Messages out without an outcome.
+    waiting: u32,
+    /// Links that want the tally.
+    asked: Vec<LinkId>,
     report: Report,
 }
 
@@ -120,7 +126,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Node<Io> {
                     self.obey(&text, delivery.link);
                 }
                 Event::Message(delivery) => self.take(&delivery),
-                Event::Outcome { outcome, .. } => self.report.tally.count(&outcome),
+                Event::Outcome { outcome, .. } => {
+                    self.report.tally.count(&outcome);
+                    self.waiting -= 1;
+                    self.tell();
+                }
                 Event::Settled { .. } => self.report.settled_second += 1,
                 Event::Detached { .. } => self.report.detached += 1,
                 Event::Ended { .. } => self.report.ended += 1,
@@ -129,7 +139,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Node<Io> {
                     self.driver.finish(LIMIT).await;
                     return self.report;
                 }
-                Event::Begun(_) | Event::Attached { .. } => {}
+                _ => {}
             }
         }
     }
@@ -150,16 +160,28 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Node<Io> {
         if address == "one-by-one" {
             connection.grant(id, 1);
         } else if address == "tally" {
-            let Tally { accepted, rejected, released, lost } = &self.report.tally;
-            let text = format!("accepted={accepted} rejected={rejected} released={released} lost={lost}");
-            connection.send(id, outgoing(Body::Value(Value::String(text)), true));
+            self.asked.push(id);
         } else if let Some((settled, count, size)) = batch(&address) {
+            self.waiting += if settled { 0 } else { count };
             for number in 0..count {
                 connection.send(id, outgoing(Body::Data(numbered::body(number, size).into()), settled));
             }
         }
         let second = attach.rcv_settle_mode == ReceiverSettleMode::Second;
         self.links.insert(id, Link { address, second, count: 0 });
+        self.tell();
+    }
+
+    /// Answers those who asked for the tally once it is whole.
+    fn tell(&mut self) {
+        if self.waiting > 0 {
+            return;
+        }
+        let Tally { accepted, rejected, released, lost } = &self.report.tally;
+        let text = format!("accepted={accepted} rejected={rejected} released={released} lost={lost}");
+        for id in self.asked.drain(..) {
+            self.driver.connection().send(id, outgoing(Body::Value(Value::String(text.clone())), true));
+        }
     }
 
     fn take(&mut self, delivery: &Delivery) {

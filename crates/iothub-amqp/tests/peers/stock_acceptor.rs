@@ -25,12 +25,14 @@ use crate::{
 };
 
 suite!(start(65_536));
+one!(a_mebibyte_out, start(65_536));
 // Not the other way round: the acceptor never settles after our outcome (fe2o3-amqp.md B5).
 one!(settling_in_two_steps_out, start(65_536));
 
 mod small_frames {
     // Every frame of more than 512 bytes is an error to it.
     crate::suite::suite!(super::start(512));
+    crate::suite::one!(a_mebibyte_out, super::start(512));
 }
 
 /// A stock acceptor and our end of its stream.
