@@ -148,3 +148,33 @@ impl Pair {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn properties(value: Value) -> Fields {
+        iothub_amqp::message::fields([(CORRELATION, value)])
+    }
+
+    #[test]
+    fn the_key_is_what_follows_the_first_colon() {
+        // Any session will do: an engine of either side gives one.
+        let session = {
+            let config = iothub_amqp::proto::Config::new("test");
+            let now = std::time::Instant::now();
+            Connection::new(iothub_amqp::proto::Side::Client, config, now).begin().unwrap()
+        };
+        for (value, expected) in [
+            (Value::String("twin:a".into()), Key::Correlation("a".into())),
+            (Value::String("twin:a:b".into()), Key::Correlation("a:b".into())),
+            (Value::String("other:a".into()), Key::Correlation("a".into())),
+            (Value::String("bare".into()), Key::Correlation(String::new())),
+            (Value::Uint(1), Key::Session(session)),
+        ] {
+            assert_eq!(Key::of(Some(&properties(value.clone())), session), expected, "{value:?}");
+        }
+        assert_eq!(Key::of(None, session), Key::Session(session));
+    }
+}
