@@ -20,7 +20,7 @@ pub(super) enum State {
     Requested,
     /// Our attach is out.
     Attaching,
-    /// The peer answered without a terminus: its detach with the reason is on its way.
+    /// An attach was answered without a terminus: the detach with the reason follows.
     Refused,
     Attached,
     /// Our detach is out.
@@ -123,20 +123,27 @@ impl Connection {
 
     /// Refuses a link the peer asked for: an answer without termini, then a detach with the reason.
     pub fn refuse(&mut self, id: LinkId, error: AmqpError) {
+        if self.links.get(&id).is_some_and(|l| l.state == State::Requested) {
+            self.detach(id, Some(error));
+        }
+    }
+
+    /// Answers an attach that is not decided yet without termini: an attach must come before any detach.
+    fn decline(&mut self, id: LinkId) {
         let Some(link) = self.links.get_mut(&id).filter(|l| l.state == State::Requested) else { return };
         let Some(requested) = link.requested.take() else { return };
         let options = AcceptOptions { credit: Credit::Manual, max_message_size: 0, properties: None };
         let mut attach = answer(link, *requested, &options);
         attach.source = None;
         attach.target = None;
-        link.state = State::Attached;
+        link.state = State::Refused;
         let session = link.session;
         self.out.push_back(Frame::new(session.0, FrameBody::Attach(attach)));
-        self.detach(id, Some(error));
     }
 
     /// Closes a link; [`Event::Detached`] follows. Messages on the way are lost.
     pub fn detach(&mut self, id: LinkId, error: Option<AmqpError>) {
+        self.decline(id);
         let Some(link) = self.links.get_mut(&id).filter(|l| l.state != State::Detaching) else { return };
         link.state = State::Detaching;
         let detach = Detach { handle: link.handle.into(), closed: true, error };
@@ -216,6 +223,7 @@ impl Connection {
             self.sessions.get(&session).and_then(|s| s.by_remote_handle.get(&detach.handle.0).copied());
         // Peers say it twice: fe2o3-amqp 0.18 does after a refused attach. Nothing is left to be closed.
         let Some(id) = link else { return };
+        self.decline(id);
         let Some(link) = self.links.get(&id) else { return };
         if link.state != State::Detaching {
             // We do not keep link state, so a detach is answered as a close.

@@ -234,6 +234,24 @@ fn a_refused_link_says_why() {
 }
 
 #[test]
+fn a_link_given_up_before_it_was_decided_leaves_nothing() {
+    let mut pair = Pair::new();
+    let session = pair.client.begin().unwrap();
+    let ours = pair.client.attach(session, AttachOptions::sender("s", "/events")).unwrap();
+    pair.client.detach(ours, None);
+    pair.exchange();
+    let events = pair.server_events();
+    let theirs = requested(&events);
+    assert!(events.iter().any(|e| matches!(e, Event::Detached { link, .. } if *link == theirs)));
+    // Too late.
+    pair.server.accept(theirs, ACCEPT);
+    pair.server.refuse(theirs, error("no"));
+    pair.exchange();
+    assert!(pair.client_events().iter().any(|e| matches!(e, Event::Detached { error: None, .. })));
+    assert!(pair.client.links.is_empty() && pair.server.links.is_empty());
+}
+
+#[test]
 fn every_message_has_an_outcome_when_its_link_session_or_connection_ends() {
     type End = fn(&mut Pair, LinkId, SessionId);
     let ends: [(&str, End); 4] = [
