@@ -57,16 +57,17 @@ async fn reports_in_flight_keep_their_order() {
     let bench = Bench::start().await;
     let client = bench.connect().await;
     let twin = client.twin();
-    let patches: Vec<_> = (0..200).map(|n| json!({ "n": n })).collect();
+    // More than the command queue holds, and more than Tokio polls without a pause.
+    let patches: Vec<_> = (0..1_000).map(|n| json!({ "n": n })).collect();
     let mut reports: FuturesOrdered<_> = patches.iter().map(|patch| twin.report(patch)).collect();
     let mut version = 1;
     while let Some(result) = within(reports.next()).await {
         version += 1;
         assert_eq!(result.unwrap(), version);
     }
-    assert_eq!(version, 201);
+    assert_eq!(version, 1_001);
     let seen = within(bench.registry.get_module_twin(DEVICE, MODULE)).await.unwrap();
-    assert_eq!(seen.properties.reported.get::<u64>("n").unwrap(), Some(199));
+    assert_eq!(seen.properties.reported.get::<u64>("n").unwrap(), Some(999));
 }
 
 #[tokio::test]

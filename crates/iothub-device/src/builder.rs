@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use iothub_amqp::client::Endpoint;
 use iothub_common::{ClientOptions, DeviceConnectionString, Result, RetryPolicy};
+use tokio_util::sync::CancellationToken;
 
-use crate::{actor::Settings, client::Client, module::ModuleClient};
+use crate::{
+    client::{Line, Settings},
+    module::ModuleClient,
+};
 
 /// The hub's port for AMQP over TLS (amqp.md 1.1).
 const AMQPS_PORT: u16 = 5671;
@@ -74,17 +79,21 @@ impl ModuleClientBuilder {
     /// As [`ModuleClient::connect`].
     pub async fn connect(self) -> Result<ModuleClient> {
         let hub = self.connection_string.host_name();
-        let settings = Settings {
-            identity: self.connection_string.identity().clone(),
+        let endpoint = Endpoint {
             host: self.connection_string.gateway_host_name().unwrap_or(hub).to_owned(),
-            hub: hub.to_owned(),
             port: self.options.amqps_port.unwrap_or(AMQPS_PORT),
             tls: self.options.tls.client_config(&[])?,
-            tokens: self.connection_string.token_source()?,
-            call_timeout: self.call_timeout,
             idle_timeout: self.idle_timeout,
-            retry: self.retry,
         };
-        Ok(ModuleClient::new(Client::connect(settings, self.connect_timeout).await?))
+        let settings = Settings {
+            identity: self.connection_string.identity().clone(),
+            hub: hub.to_owned(),
+            tokens: self.connection_string.token_source()?,
+            retry: self.retry.clone(),
+            connect_timeout: self.connect_timeout,
+            call_timeout: self.call_timeout,
+        };
+        let line = Line::start(endpoint, self.retry, CancellationToken::new(), true);
+        Ok(ModuleClient::new(line.connect(settings).await?))
     }
 }

@@ -1,73 +1,141 @@
 //! The handle that every face of a client shares.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
-use iothub_common::{Error, ErrorKind, Identity, Result};
+use iothub_amqp::client::Endpoint;
+use iothub_common::{Error, ErrorKind, Identity, Result, RetryPolicy, TokenSource};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+    task::unconstrained,
     time::{Instant, timeout, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    actor::{Actor, Command, Settings, TwinOp},
+    actor::{Actor, Command, Control, Key, Member},
+    calls::Call,
     desired::DesiredUpdates,
+    features::TwinKind,
     status::{ConnectionStatus, StatusChanges},
 };
 
 /// Commands on their way to the connection task before callers wait.
-const COMMAND_QUEUE: usize = 64;
+const COMMAND_QUEUE: usize = 256;
+/// Calls of one identity that may wait for an answer; further ones wait for those.
+const MAX_CALLS: usize = 4096;
 /// `close` ends within this time whatever the network does.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Cheap to clone; the connection lives as long as one clone does.
+/// Who connects, and how patiently.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) identity: Identity,
+    /// The hub for which tokens are signed; a gateway may be what is dialled.
+    pub(crate) hub: String,
+    pub(crate) tokens: TokenSource,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) call_timeout: Duration,
+}
+
+/// The way to a connection task. Identities are added to it and find their commands handled.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    commands: mpsc::Sender<(Key, Command)>,
+    control: mpsc::UnboundedSender<Control>,
+    next_key: Arc<AtomicU64>,
+}
+
+impl Line {
+    /// Starts a connection task. `ends_when_empty`: it ends with its last identity.
+    pub(crate) fn start(
+        endpoint: Endpoint,
+        retry: RetryPolicy,
+        shutdown: CancellationToken,
+        ends_when_empty: bool,
+    ) -> Self {
+        let (commands, command_receiver) = mpsc::channel(COMMAND_QUEUE);
+        let (control, control_receiver) = mpsc::unbounded_channel();
+        let actor =
+            Actor::new(endpoint, retry, command_receiver, control_receiver, shutdown, ends_when_empty);
+        tokio::spawn(actor.run());
+        Self { commands, control, next_key: Arc::default() }
+    }
+
+    /// Adds an identity and waits until the hub accepted it.
+    pub(crate) async fn connect(self, settings: Settings) -> Result<Client> {
+        let (status, watcher) = watch::channel(ConnectionStatus::Connecting);
+        let done = CancellationToken::new();
+        let member = Member::new(
+            settings.identity.clone(),
+            &settings.hub,
+            settings.tokens,
+            &settings.retry,
+            status,
+            done.clone(),
+        );
+        let key = self.next_key.fetch_add(1, Ordering::Relaxed);
+        self.control.send(Control::Add(key, Box::new(member))).map_err(|_| closed_error())?;
+        let client = Client(Arc::new(Shared {
+            key,
+            line: self,
+            identity: settings.identity,
+            call_timeout: settings.call_timeout,
+            status: watcher,
+            done,
+            permits: Arc::new(Semaphore::new(MAX_CALLS)),
+        }));
+        client.accepted(settings.connect_timeout).await?;
+        Ok(client)
+    }
+}
+
+/// Cheap to clone; the identity stays connected as long as one clone lives.
 #[derive(Debug, Clone)]
 pub(crate) struct Client(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    key: Key,
+    line: Line,
     identity: Identity,
     call_timeout: Duration,
-    commands: mpsc::Sender<Command>,
     status: watch::Receiver<ConnectionStatus>,
-    shutdown: CancellationToken,
-    tasks: TaskTracker,
+    done: CancellationToken,
+    permits: Arc<Semaphore>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The task is gone when this fails.
+        self.line.control.send(Control::Remove(self.key)).ok();
+    }
 }
 
 impl Client {
-    /// Starts the connection task and waits until the hub accepted the identity.
-    pub(crate) async fn connect(settings: Settings, connect_timeout: Duration) -> Result<Self> {
-        let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
-        let (status, watcher) = watch::channel(ConnectionStatus::Connecting);
-        let shutdown = CancellationToken::new();
-        let tasks = TaskTracker::new();
-        let client = Self(Arc::new(Shared {
-            identity: settings.identity.clone(),
-            call_timeout: settings.call_timeout,
-            commands,
-            status: watcher,
-            shutdown: shutdown.clone(),
-            tasks: tasks.clone(),
-        }));
-        tasks.spawn(Actor::new(settings, receiver, status, shutdown).run());
-        tasks.close();
-        let mut status = client.0.status.clone();
+    async fn accepted(&self, limit: Duration) -> Result<()> {
+        let mut status = self.0.status.clone();
         let settled = status.wait_for(|s| s.is_connected() || s.is_closed());
-        match timeout(connect_timeout, settled).await {
-            Ok(Ok(status)) => {
-                if let ConnectionStatus::Closed { error } = &*status {
-                    return Err(error.clone().unwrap_or_else(closed_error));
-                }
-            }
-            Ok(Err(_)) => return Err(closed_error()),
-            Err(_) => return Err(client.connect_timed_out(connect_timeout)),
+        match timeout(limit, settled).await {
+            Ok(Ok(status)) => match &*status {
+                ConnectionStatus::Closed { error } => Err(error.clone().unwrap_or_else(closed_error)),
+                _ => Ok(()),
+            },
+            Ok(Err(_)) => Err(self.closed_because()),
+            Err(_) => Err(self.not_accepted_within(limit)),
         }
-        Ok(client)
     }
 
-    /// The reason of the last attempt, if one ended; the connection task ends with the handle.
-    fn connect_timed_out(&self, limit: Duration) -> Error {
+    /// The reason of the last attempt, if one ended; the identity leaves with the handle.
+    fn not_accepted_within(&self, limit: Duration) -> Error {
         match &*self.0.status.borrow() {
             ConnectionStatus::Retrying { error, .. } => error.clone(),
             _ => Error::new(
@@ -103,37 +171,70 @@ impl Client {
     }
 
     pub(crate) async fn close(&self) {
-        self.0.shutdown.cancel();
-        if timeout(CLOSE_LIMIT, self.0.tasks.wait()).await.is_err() {
-            tracing::warn!(identity = %self.0.identity, "the connection task did not end in time");
+        // The task is gone when this fails, and with it the connection.
+        self.0.line.control.send(Control::Remove(self.0.key)).ok();
+        if timeout(CLOSE_LIMIT, self.0.done.cancelled()).await.is_err() {
+            tracing::warn!(identity = %self.0.identity, "the hub did not agree to the end in time");
         }
     }
 
-    /// A twin request and its answer: body and version.
-    pub(crate) async fn twin(&self, op: TwinOp, body: Bytes, limit: Duration) -> Result<(Bytes, u64)> {
-        let deadline = Instant::now() + limit;
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Twin { op, body, deadline, reply }, deadline).await?;
-        self.answer(answer).await
+    /// A twin request and its answer: body and version. Reads have no body.
+    pub(crate) async fn twin(&self, kind: TwinKind, body: Bytes, limit: Duration) -> Result<(Bytes, u64)> {
+        let repeat = kind == TwinKind::Get;
+        self.call(kind, body, repeat, limit, |call, deadline| Command::Twin { call, deadline }).await
+    }
+
+    /// Sends an encoded telemetry message.
+    pub(crate) async fn send(&self, message: Bytes, format: u32, limit: Duration) -> Result<()> {
+        self.call(format, message, true, limit, |call, deadline| Command::Send { call, deadline }).await
     }
 
     pub(crate) async fn subscribe_desired(&self, limit: Duration) -> Result<DesiredUpdates> {
         let deadline = Instant::now() + limit;
         let (reply, answer) = oneshot::channel();
-        self.send(Command::SubscribeDesired { deadline, reply }, deadline).await?;
+        self.command(Command::SubscribeDesired { deadline, reply }, deadline).await?;
         let queue = self.answer(answer).await?;
         Ok(DesiredUpdates::new(queue, self.clone()))
     }
 
-    async fn send(&self, command: Command, deadline: Instant) -> Result<()> {
-        match timeout_at(deadline, self.0.commands.send(command)).await {
-            Ok(Ok(())) => Ok(()),
+    async fn call<K, R>(
+        &self,
+        kind: K,
+        body: Bytes,
+        repeat: bool,
+        limit: Duration,
+        command: impl FnOnce(Call<K, R>, Instant) -> Command,
+    ) -> Result<R> {
+        let deadline = Instant::now() + limit;
+        let (reply, answer) = oneshot::channel();
+        let enqueue = async {
+            let permit = self.permit(deadline).await?;
+            let call = Call { kind, body, repeat, reply, _permit: Some(permit) };
+            self.command(command(call, deadline), deadline).await
+        };
+        // Calls keep the order of their first polls. Tokio's budget would let a later one pass: a task that
+        // joins many calls runs out of it in the middle, and is woken in another order.
+        unconstrained(enqueue).await?;
+        self.answer(answer).await
+    }
+
+    async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit> {
+        match timeout_at(deadline, self.0.permits.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(self.closed_because()),
-            Err(_) => Err(Error::new(ErrorKind::Timeout, "the call had to wait too long behind others")),
+            Err(_) => Err(waited_too_long()),
         }
     }
 
-    /// The connection task answers at the deadline of a call at the latest.
+    async fn command(&self, command: Command, deadline: Instant) -> Result<()> {
+        match timeout_at(deadline, self.0.line.commands.send((self.0.key, command))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(self.closed_because()),
+            Err(_) => Err(waited_too_long()),
+        }
+    }
+
+    /// The connection task answers at the deadline of a call at the latest, or drops the question.
     async fn answer<T>(
         &self,
         answer: impl Future<Output = Result<Result<T>, oneshot::error::RecvError>>,
@@ -151,4 +252,8 @@ impl Client {
 
 pub(crate) fn closed_error() -> Error {
     Error::new(ErrorKind::Closed, "the client is closed; connect a new one")
+}
+
+fn waited_too_long() -> Error {
+    Error::new(ErrorKind::Timeout, "the call had to wait too long behind others")
 }

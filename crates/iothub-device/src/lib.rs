@@ -26,10 +26,14 @@
 
 mod actor;
 mod builder;
+mod calls;
 mod client;
 mod desired;
+mod features;
+mod message;
 mod module;
 mod status;
+mod telemetry;
 mod twin;
 
 pub use builder::ModuleClientBuilder;
@@ -37,6 +41,7 @@ pub use desired::{DesiredUpdate, DesiredUpdates};
 pub use iothub_common::{
     ClientOptions, Error, ErrorKind, Properties, Result, RetryPolicy, TlsConfig, TwinProperties,
 };
+pub use message::Message;
 pub use module::ModuleClient;
 pub use status::{ConnectionStatus, StatusChanges};
 pub use twin::Twin;

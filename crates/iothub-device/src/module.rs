@@ -5,7 +5,9 @@ use iothub_common::{ClientOptions, Error, Result};
 use crate::{
     builder::ModuleClientBuilder,
     client::Client,
+    message::Message,
     status::{ConnectionStatus, StatusChanges},
+    telemetry,
     twin::Twin,
 };
 
@@ -77,6 +79,43 @@ impl ModuleClient {
     #[must_use]
     pub fn twin(&self) -> Twin {
         Twin::new(self.client.clone())
+    }
+
+    /// Sends a message to the hub; returns once the hub has stored it. Messages of one client keep the order in
+    /// which their futures were first polled. After a connection loss what was not confirmed is sent again, so it may arrive twice, never
+    /// not at all.
+    ///
+    /// Dropping the future may leave the message sent.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidInput`](iothub_common::ErrorKind::InvalidInput) before anything is sent, naming the part: over
+    ///   256 KiB, reserved property names, ids that are not ASCII.
+    /// - [`QuotaExceeded`](iothub_common::ErrorKind::QuotaExceeded), [`Throttled`](iothub_common::ErrorKind::Throttled):
+    ///   the hub refuses for now.
+    /// - [`Timeout`](iothub_common::ErrorKind::Timeout), [`Closed`](iothub_common::ErrorKind::Closed): look at
+    ///   [`Error::may_have_been_applied`].
+    pub async fn send(&self, message: impl Into<Message>) -> Result<()> {
+        telemetry::send(&self.client, message.into(), None, self.client.call_timeout()).await
+    }
+
+    /// Sends many messages in as few transfers as the limit of 256 KiB allows; returns once the hub has stored
+    /// all of them. Cheaper than [`ModuleClient::send`] for each.
+    ///
+    /// # Errors
+    ///
+    /// As [`ModuleClient::send`]. After one, some of the messages may be stored.
+    pub async fn send_batch(&self, messages: &[Message]) -> Result<()> {
+        telemetry::send_batch(&self.client, messages, self.client.call_timeout()).await
+    }
+
+    /// Sends a message to an output of this Edge module, for the routes of the gateway.
+    ///
+    /// # Errors
+    ///
+    /// As [`ModuleClient::send`].
+    pub async fn send_to_output(&self, output: &str, message: impl Into<Message>) -> Result<()> {
+        telemetry::send(&self.client, message.into(), Some(output), self.client.call_timeout()).await
     }
 
     /// How the connection is doing now.

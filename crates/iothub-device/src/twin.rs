@@ -10,7 +10,7 @@ use iothub_common::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{actor::TwinOp, client::Client, desired::DesiredUpdates};
+use crate::{client::Client, desired::DesiredUpdates, features::TwinKind};
 
 /// The twin of the connected identity. A handle: cheap to clone, no I/O to make.
 ///
@@ -42,13 +42,13 @@ impl Twin {
     ///
     /// [`ErrorKind::Timeout`], [`ErrorKind::Closed`], [`ErrorKind::Throttled`], or why the client gave up.
     pub async fn get(&self) -> Result<TwinProperties> {
-        let (body, _) = self.client.twin(TwinOp::Get, Bytes::new(), self.limit).await?;
+        let (body, _) = self.client.twin(TwinKind::Get, Bytes::new(), self.limit).await?;
         TwinProperties::from_slice(&body)
     }
 
     /// Merges `patch`, a JSON object, into the reported properties: objects merge, `null` removes, everything
     /// else replaces. Returns the new `$version` of the reported properties. Reports of one client reach the
-    /// hub in the order of the calls.
+    /// hub in the order in which their futures were first polled.
     ///
     /// Dropping the future may leave the patch applied.
     ///
@@ -61,7 +61,7 @@ impl Twin {
     /// - [`ErrorKind::Timeout`], [`ErrorKind::Unavailable`]: look at [`Error::may_have_been_applied`].
     pub async fn report<T: Serialize + ?Sized>(&self, patch: &T) -> Result<u64> {
         let body = reported_patch(patch)?;
-        let (_, version) = self.client.twin(TwinOp::Report, body, self.limit).await?;
+        let (_, version) = self.client.twin(TwinKind::Report, body, self.limit).await?;
         Ok(version)
     }
 

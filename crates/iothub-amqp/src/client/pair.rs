@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use crate::{
     message::Message,
     proto::{AttachOptions, Connection, Credit, Event, LinkId, Outgoing, SessionId},
     types::definitions::{Error as AmqpError, Fields, SenderSettleMode},
 };
+use bytes::Bytes;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -94,13 +94,20 @@ impl Pair {
         self.sender.is_some_and(|sender| connection.send(sender, message))
     }
 
+    /// The links went with their session.
+    pub fn forget(&mut self) {
+        self.sender = None;
+        self.receiver = None;
+        self.attached = 0;
+        self.give_up_at = None;
+    }
+
     /// Gives both links up.
     pub fn detach(&mut self, connection: &mut Connection) {
         for link in [self.sender.take(), self.receiver.take()].into_iter().flatten() {
             connection.detach(link, None);
         }
-        self.attached = 0;
-        self.give_up_at = None;
+        self.forget();
     }
 
     /// Takes an event. Messages that came unsettled are accepted.

@@ -2,26 +2,30 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use iothub_common::Result;
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::desired::Queue;
+use super::member::Member;
+use crate::{
+    desired::Queue,
+    features::{TelemetryCall, TwinCall},
+};
+
+/// Names an identity within its connection; never used twice.
+pub(crate) type Key = u64;
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
 
-/// Twin requests an application makes (amqp.md 3.8).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TwinOp {
-    /// Read both sections. May be repeated.
-    Get,
-    /// Merge a patch into the reported properties. Must not be repeated without the caller knowing.
-    Report,
+/// Every command is answered at its deadline at the latest, connected or not.
+pub(crate) enum Command {
+    Twin { call: TwinCall, deadline: Instant },
+    SubscribeDesired { deadline: Instant, reply: Reply<Arc<Queue>> },
+    Send { call: TelemetryCall, deadline: Instant },
 }
 
-/// Every command is answered at its deadline at the latest, connected or not.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Twin { op: TwinOp, body: Bytes, deadline: Instant, reply: Reply<(Bytes, u64)> },
-    SubscribeDesired { deadline: Instant, reply: Reply<Arc<Queue>> },
+/// What must get through even while commands wait: one of each per identity, so it needs no bound.
+pub(crate) enum Control {
+    Add(Key, Box<Member>),
+    /// Closed by the application, or its last handle was dropped.
+    Remove(Key),
 }

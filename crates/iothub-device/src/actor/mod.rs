@@ -1,88 +1,80 @@
-//! The task that owns the connection: it connects, serves, and connects again until it is closed or the hub
-//! refuses for good. Commands are taken and deadlines kept in every phase.
+//! The task that owns a connection and the identities on it: it connects, serves, and connects again until it
+//! is closed or nobody is left. Commands are taken and deadlines kept in every phase.
 
-mod calls;
 mod command;
-mod connect;
-mod pair;
+mod member;
 mod serve;
+mod timers;
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::Future, pin::pin, time::Duration};
 
-use iothub_common::{Error, ErrorKind};
+use iothub_amqp::client::Endpoint;
+use iothub_common::{Error, RetryPolicy};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::mpsc,
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use command::{Command, TwinOp};
-pub(crate) use connect::Settings;
+pub(crate) use command::{Command, Control, Key};
+pub(crate) use member::Member;
 
-use crate::{client::closed_error, desired::Tracker, status::ConnectionStatus};
-use calls::{Call, Calls};
-use serve::{Ended, Subscribing};
+use member::is_final;
+use serve::Ended;
+use timers::Timers;
 
-/// Calls that may wait for an answer; more wait in the command queue, then in `send`.
-const MAX_CALLS: usize = 1024;
+/// One attempt, from the name to the hub's `open`.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(30);
 /// A connection that lived this long counts as established: what comes after is a new series of attempts.
 const ESTABLISHED_AFTER: Duration = Duration::from_secs(30);
-/// How long the hub may take to agree to the end of the connection.
-const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 
 pub(crate) struct Actor {
-    settings: Arc<Settings>,
-    commands: mpsc::Receiver<Command>,
-    status: watch::Sender<ConnectionStatus>,
+    endpoint: Endpoint,
+    retry: RetryPolicy,
+    commands: mpsc::Receiver<(Key, Command)>,
+    control: mpsc::UnboundedReceiver<Control>,
+    members: HashMap<Key, Member>,
+    timers: Timers,
+    /// Stays up without members, as a multiplexer does, until this is cancelled.
     shutdown: CancellationToken,
-    calls: Calls,
-    desired: Tracker,
-    subscribing: Vec<Subscribing>,
-    /// What stands in the way of being connected.
-    trouble: Option<Error>,
+    ends_when_empty: bool,
 }
 
 impl Actor {
     pub(crate) fn new(
-        settings: Settings,
-        commands: mpsc::Receiver<Command>,
-        status: watch::Sender<ConnectionStatus>,
+        endpoint: Endpoint,
+        retry: RetryPolicy,
+        commands: mpsc::Receiver<(Key, Command)>,
+        control: mpsc::UnboundedReceiver<Control>,
         shutdown: CancellationToken,
+        ends_when_empty: bool,
     ) -> Self {
-        Self {
-            settings: Arc::new(settings),
-            commands,
-            status,
-            shutdown,
-            calls: Calls::default(),
-            desired: Tracker::default(),
-            subscribing: Vec::new(),
-            trouble: None,
-        }
+        let (members, timers) = (HashMap::new(), Timers::default());
+        Self { endpoint, retry, commands, control, members, timers, shutdown, ends_when_empty }
     }
 
+    /// Runs to the end. The first command must add a member, unless the connection stays up without any.
     pub(crate) async fn run(mut self) {
         let error = self.run_until_final().await;
-        match &error {
-            Some(error) => tracing::warn!(identity = %self.settings.identity, %error, "gave up"),
-            None => tracing::debug!(identity = %self.settings.identity, "closed"),
+        for (_, mut member) in self.members.drain() {
+            member.finish(None, error.clone());
+            member.done.cancel();
         }
-        self.finish(error);
     }
 
-    /// Connects and serves until there is a reason to stop: `None` when the application closed the client.
+    /// `None` when the application closed everything.
     async fn run_until_final(&mut self) -> Option<Error> {
-        let mut backoff = self.settings.retry.backoff();
+        let mut backoff = self.retry.backoff();
         let mut attempt = 0;
         let mut was_connected = false;
         loop {
-            let settings = self.settings.clone();
-            let error = match self.while_down(connect::connect(&settings)).await? {
-                Ok(wire) => {
+            self.wait_for_member().await?;
+            let endpoint = self.endpoint.clone();
+            let error = match self.while_down(endpoint.open(ATTEMPT_LIMIT)).await? {
+                Ok(driver) => {
                     was_connected = true;
                     let since = Instant::now();
-                    self.connected();
-                    let error = match self.serve(wire).await {
+                    let error = match self.serve(driver).await {
                         Ended::Closed => return None,
                         Ended::Lost(error) => error,
                     };
@@ -97,81 +89,72 @@ impl Actor {
             };
             attempt += 1;
             let Some(wait) = backoff.next() else { return Some(error) };
-            self.retrying(attempt, wait, error);
+            for (key, member) in &mut self.members {
+                member.connection_lost(attempt, wait, &error);
+                self.timers.schedule(*key, member);
+            }
             self.while_down(sleep(wait)).await?;
         }
     }
 
-    /// Waits for something that needs no connection, taking commands and keeping deadlines meanwhile.
-    /// `None` when the client is to be closed.
-    async fn while_down<F: Future>(&mut self, what: F) -> Option<F::Output> {
-        let mut what = pin!(what);
-        loop {
-            let deadline = self.next_deadline();
+    /// Nothing is dialled for nobody.
+    async fn wait_for_member(&mut self) -> Option<()> {
+        while self.members.is_empty() {
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return None,
+                control = self.control.recv() => self.control_while_down(control?)?,
+            }
+        }
+        Some(())
+    }
+
+    /// Waits for something that needs no connection, taking commands and keeping deadlines meanwhile.
+    /// `None` when there is nothing left to do.
+    async fn while_down<F: Future>(&mut self, what: F) -> Option<F::Output> {
+        let mut what = pin!(what);
+        loop {
+            let deadline = self.timers.next();
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return None,
+                control = self.control.recv() => self.control_while_down(control?)?,
                 output = &mut what => return Some(output),
-                command = self.commands.recv(), if self.calls.len() < MAX_CALLS => self.take(command?),
+                Some((key, command)) = self.commands.recv() => self.take(key, command),
                 () = wait_until(deadline) => self.expire(),
             }
         }
     }
 
-    fn connected(&mut self) {
-        self.trouble = None;
-        self.status.send_replace(ConnectionStatus::Connected);
-        tracing::info!(identity = %self.settings.identity, "connected");
-    }
-
-    fn retrying(&mut self, attempt: u32, wait: Duration, error: Error) {
-        tracing::warn!(identity = %self.settings.identity, attempt, ?wait, %error, "not connected, trying again");
-        self.trouble = Some(error.clone());
-        self.status.send_replace(ConnectionStatus::Retrying { attempt, next_try: wait, error });
-    }
-
-    fn take(&mut self, command: Command) {
-        match command {
-            Command::Twin { op, body, deadline, reply } => {
-                self.calls.push(Call { op, body, reply }, deadline)
-            }
-            Command::SubscribeDesired { deadline, reply } => {
-                let queue = self.desired.subscribe();
-                self.subscribing.push(Subscribing { queue, deadline, reply });
+    fn control_while_down(&mut self, control: Control) -> Option<()> {
+        match control {
+            Control::Add(key, member) => drop(self.members.insert(key, *member)),
+            Control::Remove(key) => {
+                if let Some(mut member) = self.members.remove(&key) {
+                    member.finish(None, None);
+                    member.done.cancel();
+                }
             }
         }
+        (!(self.ends_when_empty && self.members.is_empty())).then_some(())
     }
 
-    fn next_deadline(&mut self) -> Option<Instant> {
-        let subscribing = self.subscribing.iter().map(|s| s.deadline).min();
-        [self.calls.next_deadline(), subscribing].into_iter().flatten().min()
+    /// A command for a member that is gone is dropped, and its caller told so by that.
+    fn take(&mut self, key: Key, command: Command) {
+        if let Some(member) = self.members.get_mut(&key) {
+            member.take(command);
+            self.timers.schedule(key, member);
+        }
     }
 
     fn expire(&mut self) {
         let now = Instant::now();
-        self.calls.expire(now, self.trouble.as_ref());
-        for late in self.subscribing.extract_if(.., |s| s.deadline <= now) {
-            late.reply.send(Err(calls::timed_out(true, self.trouble.as_ref()))).ok();
+        while let Some(key) = self.timers.pop(now, &mut self.members) {
+            if let Some(member) = self.members.get_mut(&key) {
+                member.expire(now);
+                self.timers.schedule(key, member);
+            }
         }
-    }
-
-    fn finish(&mut self, error: Option<Error>) {
-        self.status.send_replace(ConnectionStatus::Closed { error: error.clone() });
-        let error = error.unwrap_or_else(closed_error);
-        self.calls.fail_all(&error);
-        for waiting in self.subscribing.drain(..) {
-            waiting.reply.send(Err(error.clone())).ok();
-        }
-        self.desired.end();
-    }
-}
-
-/// Whether trying again is of no use. A certificate that was fine before may be so again.
-fn is_final(error: &Error, was_connected: bool) -> bool {
-    match error.kind() {
-        ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::InvalidInput => true,
-        ErrorKind::Certificate => !was_connected,
-        _ => false,
     }
 }
 

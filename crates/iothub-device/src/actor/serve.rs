@@ -1,414 +1,258 @@
-//! While the connection is up: twin requests, the desired-property subscription, token renewal.
+//! While the connection is up: events go to the identity they belong to, tokens are shown and renewed, and
+//! trouble of one identity stays its own.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use bytes::Bytes;
 use iothub_amqp::{
-    message::{Body, Message, annotations, fields},
-    proto::Event,
-    serde_amqp::Value,
-    types::messaging::{MessageId, Properties as MessageProperties},
+    Driver, amqp_error,
+    client::{Socket, TokenEvent, Tokens, close_error, link_error},
+    proto::{Event, LinkId, SessionId},
 };
-use iothub_common::{
-    Error, ErrorKind, Properties, Result, Subject, TwinProperties, error::error_from_twin_status,
-};
+use iothub_common::{Error, ErrorKind, Subject};
 use tokio::time::Instant;
-use uuid::Uuid;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    Actor, CLOSE_LIMIT, MAX_CALLS,
-    command::{Reply, TwinOp},
-    connect::{self, Wire, link_lost},
-    pair::{Change, Pair},
+    Actor,
+    command::{Command, Control, Key},
+    member::Fate,
     wait_until,
 };
-use crate::desired::Queue;
 
-const API_VERSION: &str = "2021-04-12";
-/// The hub's answer to a request that the client made for itself.
-const OWN_REQUEST_LIMIT: Duration = Duration::from_secs(30);
-/// The hub's answer to a new token, before it is sent once more.
-const RENEWAL_LIMIT: Duration = Duration::from_secs(20);
-/// Link pairs lost one after the other before the connection is given up.
-const MAX_LINK_FAILURES: u32 = 5;
+/// How long the hub may take to agree to the end of the connection.
+const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 /// Commands taken before their requests are written, so that they share a write.
 const COMMANDS_PER_WRITE: usize = 128;
 
-/// An application that waits for its first snapshot.
-pub(super) struct Subscribing {
-    pub(super) queue: Arc<Queue>,
-    pub(super) deadline: Instant,
-    pub(super) reply: Reply<Arc<Queue>>,
-}
-
 /// How serving ended.
 pub(super) enum Ended {
-    /// The application closed the client or dropped its last handle.
+    /// By the application, or since nobody is left.
     Closed,
     Lost(Error),
 }
 
-/// Everything that belongs to one connection.
-struct Up {
-    wire: Wire,
-    twin: Pair,
-    /// A lost pair is not asked for again before this.
-    twin_retry_at: Option<Instant>,
-    link_failures: u32,
-    subscribed: bool,
-    /// The read that answers the subscription, and when to stop waiting for it.
-    read: Option<(u64, Instant)>,
-    renewal: Renewal,
-    /// Numbers for requests of our own: reads, subscriptions, tokens.
-    next_number: u64,
-}
-
-enum Renewal {
-    Due(Instant),
-    Sent { number: u64, renew_after: Duration, deadline: Instant, again: bool },
+/// What there is of one connection.
+struct Wire {
+    driver: Driver<Socket>,
+    tokens: Tokens,
+    links: HashMap<LinkId, Key>,
+    sessions: HashMap<SessionId, Key>,
+    /// Sessions of identities that left, until the hub agrees.
+    leaving: HashMap<SessionId, CancellationToken>,
+    new_links: Vec<LinkId>,
 }
 
 impl Actor {
-    pub(super) async fn serve(&mut self, wire: Wire) -> Ended {
-        let mut up = Up::new(wire, &self.settings.identity.amqp_path("twin"));
-        let ended = loop {
-            if let Err(error) = self.pump(&mut up) {
-                break Ended::Lost(error);
-            }
-            let deadline = [self.next_deadline(), up.next_deadline()].into_iter().flatten().min();
-            let result = tokio::select! {
-                biased;
-                () = self.shutdown.cancelled() => break Ended::Closed,
-                event = up.wire.driver.next() => self.on_event(&mut up, event),
-                command = self.commands.recv(), if self.calls.len() < MAX_CALLS => {
-                    let Some(command) = command else { break Ended::Closed };
-                    self.take(command);
-                    self.take_more();
-                    Ok(())
-                }
-                () = wait_until(deadline) => self.on_timer(&mut up),
-            };
-            if let Err(error) = result {
-                break Ended::Lost(error);
-            }
+    pub(super) async fn serve(&mut self, mut driver: Driver<Socket>) -> Ended {
+        let Some(tokens) = Tokens::new(driver.connection()) else {
+            return Ended::Lost(Error::new(ErrorKind::Protocol, "the hub allows no session"));
         };
+        let mut wire = Wire {
+            driver,
+            tokens,
+            links: HashMap::new(),
+            sessions: HashMap::new(),
+            leaving: HashMap::new(),
+            new_links: Vec::new(),
+        };
+        let mut keys: Vec<_> = self.members.keys().copied().collect();
+        keys.sort_unstable();
+        for key in keys {
+            self.authorize(&mut wire, key);
+        }
+        let ended = self.serve_until_ended(&mut wire).await;
         match &ended {
             Ended::Closed => {
                 // Who waits for an answer learns at once that none will come.
-                self.finish(None);
-                up.wire.driver.close(CLOSE_LIMIT).await;
+                for member in self.members.values_mut() {
+                    member.finish(None, None);
+                }
+                wire.driver.close(CLOSE_LIMIT).await;
             }
-            Ended::Lost(error) => {
-                self.twin_lost(&mut up, error);
+            Ended::Lost(_) => {
                 // The peer is told if it still listens; nothing waits for its agreement.
-                up.wire.driver.connection().close(None);
-                up.wire.driver.finish(Duration::ZERO).await;
+                wire.driver.connection().close(None);
+                wire.driver.finish(Duration::ZERO).await;
             }
         }
+        wire.leaving.values().for_each(CancellationToken::cancel);
         ended
     }
 
-    fn take_more(&mut self) {
-        for _ in 1..COMMANDS_PER_WRITE {
-            if self.calls.len() >= MAX_CALLS {
-                return;
+    async fn serve_until_ended(&mut self, wire: &mut Wire) -> Ended {
+        loop {
+            if self.ends_when_empty && self.members.is_empty() {
+                return Ended::Closed;
             }
-            let Ok(command) = self.commands.try_recv() else { return };
-            self.take(command);
-        }
-    }
-
-    /// Starts whatever can be started.
-    fn pump(&mut self, up: &mut Up) -> Result<()> {
-        let listening = self.desired.has_readers();
-        if up.twin.is_down() {
-            let wanted = listening || self.calls.is_waiting();
-            if wanted && up.twin_retry_at.is_none_or(|at| at <= Instant::now()) {
-                up.attach_twin();
-            }
-            return Ok(());
-        }
-        if !up.twin.is_ready() {
-            return Ok(());
-        }
-        if listening && !up.subscribed {
-            up.subscribed = true;
-            let number = up.number();
-            up.request(
-                &format!("put-{number}"),
-                "PUT",
-                Some("/notifications/twin/properties/desired"),
-                blank(),
-            );
-        } else if !listening && up.subscribed {
-            up.subscribed = false;
-            let number = up.number();
-            up.request(
-                &format!("delete-{number}"),
-                "DELETE",
-                Some("/notifications/twin/properties/desired"),
-                blank(),
-            );
-        }
-        if up.subscribed && self.desired.wants_read() {
-            let number = up.number();
-            up.read = Some((number, Instant::now() + OWN_REQUEST_LIMIT));
-            up.request(&format!("read-{number}"), "GET", None, blank());
-        }
-        while let Some((id, call)) = self.calls.start_next() {
-            let (operation, resource) = match call.op {
-                TwinOp::Get => ("GET", None),
-                TwinOp::Report => ("PATCH", Some("/properties/reported")),
-            };
-            let body = if call.op == TwinOp::Get { blank() } else { call.body.clone() };
-            up.request(&format!("call-{id}"), operation, resource, body);
-        }
-        Ok(())
-    }
-
-    fn on_event(&mut self, up: &mut Up, event: Event) -> Result<()> {
-        match up.twin.on_event(up.wire.driver.connection(), &event) {
-            Change::Message(message) => self.on_twin_message(up, *message)?,
-            Change::Lost(error) => self.on_twin_lost(up, link_lost(error, &self.settings.clone()))?,
-            Change::Ready | Change::Noted => {}
-            Change::None => self.on_other_event(up, event)?,
-        }
-        Ok(())
-    }
-
-    fn on_other_event(&mut self, up: &mut Up, event: Event) -> Result<()> {
-        match up.wire.cbs.on_event(up.wire.driver.connection(), &event) {
-            Change::Message(reply) => self.on_token_reply(up, &reply)?,
-            Change::Lost(error) => {
-                tracing::info!(identity = %self.settings.identity, "the token links were lost");
-                up.count_failure(link_lost(error, &self.settings))?;
-                if let Renewal::Sent { .. } = up.renewal {
-                    up.renewal = Renewal::Due(Instant::now());
-                }
-            }
-            Change::Ready | Change::Noted | Change::None => {}
-        }
-        match event {
-            Event::Closed(cause) => Err(connect::closed(cause, &self.settings)),
-            Event::Ended { error, .. } => Err(link_lost(error, &self.settings)),
-            Event::AttachRequested { link, .. } => {
-                let condition = iothub_amqp::amqp_error("amqp:not-allowed", "clients take no links");
-                up.wire.driver.connection().refuse(link, condition);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn on_timer(&mut self, up: &mut Up) -> Result<()> {
-        let now = Instant::now();
-        self.expire();
-        if up.twin.deadline().is_some_and(|at| at <= now) || up.read.is_some_and(|(_, at)| at <= now) {
-            let error = Error::new(ErrorKind::Timeout, "the hub does not answer on the twin links");
-            up.twin.detach(up.wire.driver.connection());
-            self.on_twin_lost(up, error)?;
-        }
-        if up.wire.cbs.deadline().is_some_and(|at| at <= now) {
-            return Err(Error::new(ErrorKind::Timeout, "the hub does not answer on the token links"));
-        }
-        match up.renewal {
-            Renewal::Due(at) if at <= now => self.renew(up, false),
-            Renewal::Sent { deadline, again: false, .. } if deadline <= now => self.renew(up, true),
-            Renewal::Sent { deadline, .. } if deadline <= now => {
-                Err(Error::new(ErrorKind::Timeout, "the hub did not answer to a new token"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Presents a new token on the same links; nothing else notices (amqp.md 2.5).
-    fn renew(&mut self, up: &mut Up, again: bool) -> Result<()> {
-        if up.wire.cbs.is_down() {
-            up.wire.cbs.attach(up.wire.driver.connection(), up.wire.session, false, None);
-        }
-        let number = up.number();
-        let renew_after = connect::put_token(&mut up.wire, &self.settings, number)?;
-        up.renewal = Renewal::Sent { number, renew_after, deadline: Instant::now() + RENEWAL_LIMIT, again };
-        tracing::debug!(identity = %self.settings.identity, "renewing the token");
-        Ok(())
-    }
-
-    fn on_token_reply(&mut self, up: &mut Up, reply: &Message) -> Result<()> {
-        let Renewal::Sent { number, renew_after, .. } = up.renewal else { return Ok(()) };
-        if connect::token_number(reply) != Some(number) {
-            return Ok(());
-        }
-        connect::check_token_reply(reply, &self.settings)?;
-        up.renewal = Renewal::Due(Instant::now() + renew_after);
-        Ok(())
-    }
-
-    fn on_twin_lost(&mut self, up: &mut Up, error: Error) -> Result<()> {
-        tracing::info!(identity = %self.settings.identity, %error, "the twin links were lost");
-        self.twin_lost(up, &error);
-        if matches!(error.kind(), ErrorKind::Unauthorized | ErrorKind::NotFound) {
-            // The next put-token says whether that is final.
-            return Err(error);
-        }
-        up.count_failure(error)
-    }
-
-    /// Without the links nothing is subscribed and no answer comes.
-    fn twin_lost(&mut self, up: &mut Up, error: &Error) {
-        up.subscribed = false;
-        up.read = None;
-        self.desired.lost();
-        self.calls.lost(error);
-    }
-
-    fn on_twin_message(&mut self, up: &mut Up, message: Message) -> Result<()> {
-        let status = message.annotation_number("status").map(|s| i32::try_from(s).unwrap_or(500));
-        let version = message.annotation_number("version").and_then(|v| u64::try_from(v).ok());
-        let id = match message.correlation_id() {
-            Some(MessageId::String(id)) => Some(id.clone()),
-            _ => None,
-        };
-        let body = message.body.into_bytes().unwrap_or_default();
-        let Some(id) = id else {
-            // No correlation id: a notification (amqp.md 3.8).
-            self.on_notification(up, &body);
-            return Ok(());
-        };
-        let status = status.unwrap_or(200);
-        let result = if (200..300).contains(&status) {
-            up.link_failures = 0;
-            Ok((body, version.unwrap_or(0)))
-        } else {
-            Err(error_from_twin_status(status, &body, &Subject::from(&self.settings.identity)))
-        };
-        let Some((kind, number)) = id.split_once('-').and_then(|(k, n)| Some((k, n.parse::<u64>().ok()?)))
-        else {
-            tracing::warn!(id, "an answer to no request of ours");
-            return Ok(());
-        };
-        match kind {
-            "call" => {
-                if let Some(call) = self.calls.finish(number) {
-                    call.reply.send(result).ok();
-                }
-                Ok(())
-            }
-            "read" if up.read.is_some_and(|(read, _)| read == number) => {
-                self.on_read(up, result.map(|(body, _)| body))
-            }
-            "put" => match result {
-                Ok(_) => Ok(()),
-                Err(error) => self.on_subscription_refused(up, error),
-            },
-            _ => Ok(()),
-        }
-    }
-
-    fn on_notification(&mut self, up: &mut Up, body: &[u8]) {
-        match Properties::from_slice(body) {
-            Ok(patch) if up.subscribed => self.desired.on_patch(patch),
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(%error, "a desired-property notification could not be read; reading the twin");
-                self.desired.lost();
-            }
-        }
-    }
-
-    fn on_read(&mut self, up: &mut Up, result: Result<Bytes>) -> Result<()> {
-        up.read = None;
-        match result.and_then(|body| TwinProperties::from_slice(&body)) {
-            Ok(twin) => {
-                if self.desired.on_read(&twin.desired) {
-                    for ready in self.subscribing.drain(..) {
-                        ready.reply.send(Ok(ready.queue)).ok();
+            let deadline = [self.timers.next(), wire.tokens.next_deadline()].into_iter().flatten().min();
+            let result = tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return Ended::Closed,
+                event = wire.driver.next() => self.on_event(wire, event),
+                control = self.control.recv() => match control {
+                    Some(control) => {
+                        self.on_control(wire, control);
+                        Ok(())
                     }
+                    None => return Ended::Closed,
+                },
+                Some((key, command)) = self.commands.recv() => {
+                    self.on_commands(wire, key, command);
+                    Ok(())
                 }
-                Ok(())
-            }
-            Err(error) => self.on_subscription_refused(up, error),
-        }
-    }
-
-    /// The hub answers, but with an error: those who wait for their first item are told, others go on waiting.
-    fn on_subscription_refused(&mut self, up: &mut Up, error: Error) -> Result<()> {
-        if !error.is_retryable() {
-            for waiting in self.subscribing.drain(..) {
-                waiting.reply.send(Err(error.clone())).ok();
+                () = wait_until(deadline) => self.on_timer(wire),
+            };
+            if let Err(error) = result {
+                return Ended::Lost(error);
             }
         }
-        up.twin.detach(up.wire.driver.connection());
-        self.on_twin_lost(up, error)
     }
-}
 
-impl Up {
-    fn new(wire: Wire, address: &str) -> Self {
-        let renewal = Renewal::Due(wire.renew_at);
-        Self {
-            wire,
-            twin: Pair::new(address),
-            twin_retry_at: None,
-            link_failures: 0,
-            subscribed: false,
-            read: None,
-            renewal,
-            next_number: 1,
+    fn on_control(&mut self, wire: &mut Wire, control: Control) {
+        match control {
+            Control::Add(key, member) => {
+                self.members.insert(key, *member);
+                self.authorize(wire, key);
+            }
+            Control::Remove(key) => self.remove(wire, key, None),
         }
     }
 
-    fn attach_twin(&mut self) {
-        let properties = fields([
-            ("com.microsoft:client-version", Value::String(crate::USER_AGENT.into())),
-            ("com.microsoft:api-version", Value::String(API_VERSION.into())),
-            // How the hub knows that the two links are a pair (amqp.md 3.3).
-            ("com.microsoft:channel-correlation-id", Value::String(format!("twin:{}", Uuid::new_v4()))),
-        ]);
-        self.twin_retry_at = None;
-        self.twin.attach(self.wire.driver.connection(), self.wire.session, true, Some(properties));
-    }
-
-    fn number(&mut self) -> u64 {
-        self.next_number += 1;
-        self.next_number
-    }
-
-    fn request(&mut self, id: &str, operation: &str, resource: Option<&'static str>, body: Bytes) {
-        let text = |s: &str| Value::String(s.to_owned());
-        let what = [("operation", text(operation))];
-        let message = Message {
-            properties: Some(MessageProperties::builder().correlation_id(id.to_owned()).build()),
-            annotations: Some(annotations(
-                what.into_iter().chain(resource.map(|resource| ("resource", text(resource)))),
-            )),
-            application_properties: None,
-            body: Body::Data(body),
-        };
-        self.twin.send(self.wire.driver.connection(), message.encode(), true);
-    }
-
-    fn count_failure(&mut self, error: Error) -> Result<()> {
-        self.link_failures += 1;
-        if self.link_failures >= MAX_LINK_FAILURES {
-            return Err(error);
+    fn on_commands(&mut self, wire: &mut Wire, key: Key, command: Command) {
+        let mut touched = vec![key];
+        self.take(key, command);
+        for _ in 1..COMMANDS_PER_WRITE {
+            let Ok((key, command)) = self.commands.try_recv() else { break };
+            self.take(key, command);
+            if !touched.contains(&key) {
+                touched.push(key);
+            }
         }
-        let wait = Duration::from_millis(100 << self.link_failures);
-        self.twin_retry_at = Some(Instant::now() + wait);
+        for key in touched {
+            self.after(wire, key, Fate::Stays);
+        }
+    }
+
+    fn on_event(&mut self, wire: &mut Wire, event: Event) -> Result<(), Error> {
+        let host = self.endpoint.host.clone();
+        let hub = Subject::Hub(&host);
+        if let Some(result) = wire.tokens.on_event(wire.driver.connection(), &event, &hub) {
+            if let Some(token) = result? {
+                self.on_token(wire, &token);
+            }
+            return Ok(());
+        }
+        match &event {
+            Event::Closed(_) => {
+                let Event::Closed(cause) = event else { return Ok(()) };
+                return Err(close_error(cause, &self.endpoint, &hub));
+            }
+            Event::Ended { session, error, .. } if *session == wire.tokens.session() => {
+                return Err(link_error(error.as_ref(), &hub));
+            }
+            Event::Ended { session, links, .. } => {
+                for link in links {
+                    wire.links.remove(link);
+                }
+                if let Some(done) = wire.leaving.remove(session) {
+                    done.cancel();
+                }
+                if let Some(key) = wire.sessions.remove(session)
+                    && let Some(member) = self.members.get_mut(&key)
+                {
+                    let fate = member.on_session_ended(wire.driver.connection(), &event);
+                    self.after(wire, key, fate);
+                }
+            }
+            Event::AttachRequested { link, .. } => {
+                let refusal = amqp_error("amqp:not-allowed", "clients take no links");
+                wire.driver.connection().refuse(*link, refusal);
+            }
+            Event::Attached { link, .. } | Event::Outcome { link, .. } | Event::Settled { link, .. } => {
+                self.on_link_event(wire, *link, &event);
+            }
+            Event::Message(delivery) => self.on_link_event(wire, delivery.link, &event),
+            Event::Detached { link, .. } => {
+                self.on_link_event(wire, *link, &event);
+                wire.links.remove(link);
+            }
+            _ => {}
+        }
         Ok(())
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
-        let renewal = match self.renewal {
-            Renewal::Due(at) | Renewal::Sent { deadline: at, .. } => at,
-        };
-        let read = self.read.map(|(_, at)| at);
-        let times = [Some(renewal), read, self.twin_retry_at, self.twin.deadline(), self.wire.cbs.deadline()];
-        times.into_iter().flatten().min()
+    fn on_link_event(&mut self, wire: &mut Wire, link: LinkId, event: &Event) {
+        let Some(&key) = wire.links.get(&link) else { return };
+        let Some(member) = self.members.get_mut(&key) else { return };
+        let fate = member.on_event(wire.driver.connection(), event, &mut wire.new_links);
+        self.after(wire, key, fate);
     }
-}
 
-/// Requests without content carry one space, as from Node and C (amqp.md 3.8).
-fn blank() -> Bytes {
-    Bytes::from_static(b" ")
+    fn on_token(&mut self, wire: &mut Wire, event: &TokenEvent) {
+        let (TokenEvent::Accepted { key } | TokenEvent::Refused { key, .. }) = event;
+        let Some(member) = self.members.get_mut(key) else { return };
+        let fate = match member.on_token(wire.driver.connection(), event) {
+            Ok(session) => {
+                wire.sessions.extend(session.map(|session| (session, *key)));
+                Fate::Stays
+            }
+            Err(fate) => fate,
+        };
+        self.after(wire, *key, fate);
+    }
+
+    fn on_timer(&mut self, wire: &mut Wire) -> Result<(), Error> {
+        let now = Instant::now();
+        for due in wire.tokens.on_timer(now)? {
+            if let Some(member) = self.members.get_mut(&due.key) {
+                let fate = member.renew(due, wire.driver.connection(), &mut wire.tokens);
+                self.after(wire, due.key, fate);
+            }
+        }
+        while let Some(key) = self.timers.pop(now, &mut self.members) {
+            let Some(member) = self.members.get_mut(&key) else { continue };
+            let connection = wire.driver.connection();
+            let fate = member.on_timer(key, connection, &mut wire.tokens, &mut wire.new_links, now);
+            self.after(wire, key, fate);
+        }
+        Ok(())
+    }
+
+    fn authorize(&mut self, wire: &mut Wire, key: Key) {
+        if let Some(member) = self.members.get_mut(&key) {
+            let fate = member.authorize(key, wire.driver.connection(), &mut wire.tokens);
+            self.after(wire, key, fate);
+        }
+    }
+
+    /// What every change of a member is followed by: it starts what it can, its links and its time are noted.
+    fn after(&mut self, wire: &mut Wire, key: Key, fate: Fate) {
+        if let Fate::Ends(error) = fate {
+            return self.remove(wire, key, Some(error));
+        }
+        let Some(member) = self.members.get_mut(&key) else { return };
+        member.pump(wire.driver.connection(), &mut wire.new_links);
+        wire.links.extend(wire.new_links.drain(..).map(|link| (link, key)));
+        self.timers.schedule(key, member);
+    }
+
+    fn remove(&mut self, wire: &mut Wire, key: Key, error: Option<Error>) {
+        let Some(mut member) = self.members.remove(&key) else { return };
+        wire.tokens.forget(key);
+        let last = self.ends_when_empty && self.members.is_empty();
+        match member.finish(Some(wire.driver.connection()), error) {
+            // The end of the connection includes that of the session.
+            Some(session) if last => {
+                wire.leaving.insert(session, member.done);
+            }
+            Some(session) => {
+                wire.sessions.remove(&session);
+                wire.leaving.insert(session, member.done);
+            }
+            None if last => {
+                wire.leaving.insert(wire.tokens.session(), member.done);
+            }
+            None => member.done.cancel(),
+        }
+    }
 }

@@ -1,0 +1,30 @@
+//! Sending messages to the hub; the same for modules and devices.
+
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use iothub_amqp::message::BATCH_FORMAT;
+use iothub_common::Result;
+
+use crate::{
+    client::Client,
+    message::{self, Message},
+};
+
+/// Message format of a single message.
+const SINGLE: u32 = 0;
+
+pub(crate) async fn send(
+    client: &Client,
+    message: Message,
+    output: Option<&str>,
+    limit: Duration,
+) -> Result<()> {
+    client.send(message.encode(output)?, SINGLE, limit).await
+}
+
+pub(crate) async fn send_batch(client: &Client, messages: &[Message], limit: Duration) -> Result<()> {
+    let batches = message::batches(messages)?;
+    try_join_all(batches.into_iter().map(|batch| client.send(batch, BATCH_FORMAT, limit))).await?;
+    Ok(())
+}
