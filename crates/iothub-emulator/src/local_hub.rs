@@ -11,7 +11,7 @@ use tracing::info;
 use crate::front::amqp;
 use crate::front::http::HttpFront;
 use crate::front::listener::{self, Listener, Tasks};
-use crate::hub::{Hub, HubConfig, Policy};
+use crate::hub::{Hub, HubConfig, MessagingConfig, Policy};
 use crate::start_error::StartError;
 use crate::state_dir::StateDir;
 use crate::tls::{self, Authority};
@@ -234,7 +234,9 @@ impl LocalHubBuilder {
         let trust = TlsConfig::default().platform_roots(false).ca_pem(authority.ca_pem().as_bytes());
         let trust = trust.map_err(|error| StartError::Certificate { source: error.into() })?;
 
-        let hub = Hub::new(HubConfig { host_name, policies, ..HubConfig::default() });
+        // Nobody who develops wants to wait for 15 seconds.
+        let messaging = MessagingConfig { feedback_delay: Duration::ZERO, ..MessagingConfig::default() };
+        let hub = Hub::new(HubConfig { host_name, policies, messaging, ..HubConfig::default() });
         let mut running = LocalHub {
             hub: hub.clone(),
             ca_pem: authority.ca_pem().to_owned(),
@@ -247,6 +249,12 @@ impl LocalHubBuilder {
         };
 
         let shutdown = running.tasks.shutdown.clone();
+        running.tasks.tracker.spawn({
+            let (hub, shutdown) = (hub.clone(), shutdown.clone());
+            async move {
+                shutdown.run_until_cancelled(hub.run()).await;
+            }
+        });
         let front = HttpFront::new(hub.clone());
         listener::serve(https, tls_https, &running.tasks, {
             let shutdown = shutdown.clone();

@@ -84,6 +84,8 @@ error_codes! {
     DeviceMaximumQueueDepthExceeded = 403004,
     /// Too many file uploads are open.
     DeviceMaximumActiveFileUploadLimitExceeded = 403006,
+    /// Too many calls of methods are under way.
+    DeviceMaximumInflightMethodExceeded = 403800,
     /// A section of the twin would be too large.
     DeviceModelMaxPropertiesExceeded = 403100,
     /// The device does not exist, or is disabled.

@@ -8,8 +8,11 @@ use bytes::Bytes;
 use iothub_common::Identity;
 use tokio::sync::Notify;
 
+use uuid::Uuid;
+
 use super::Hub;
 use super::error::HubError;
+use super::messaging::Lane;
 use super::registry::State;
 use super::timestamp::Timestamp;
 use super::twin::Notification;
@@ -32,8 +35,41 @@ pub enum Push {
     /// Too many notifications waited, some are lost: the subscription has ended. Detach the twin links, so
     /// that the client reads the whole twin when it comes back.
     Overflow,
+    /// Messages wait in a queue that this connection has claimed: [`Hub::receive`] them.
+    Waiting(Lane),
+    /// Somebody calls a method; [`Connected::respond`] answers.
+    Method {
+        /// Names the call.
+        id: Uuid,
+        /// The method's name.
+        name: String,
+        /// JSON.
+        payload: Bytes,
+    },
+    /// Another connection of the identity has claimed what this one had: close the links concerned.
+    Displaced(Claim),
     /// The identity was deleted, or its device disabled: close its links. Nothing else comes afterwards.
     Gone(HubError),
+}
+
+/// What one connection of an identity has at a time; who claims it last has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Claim {
+    /// Cloud-to-device messages.
+    Messages,
+    /// Messages to a module's inputs.
+    Inputs,
+    /// Calls of methods.
+    Methods,
+}
+
+impl From<Lane> for Claim {
+    fn from(lane: Lane) -> Self {
+        match lane {
+            Lane::Messages => Self::Messages,
+            Lane::Inputs => Self::Inputs,
+        }
+    }
 }
 
 /// A connected device or module; `connectionState` is `Connected` as long as at least one of these lives.
@@ -66,6 +102,25 @@ impl Connected {
         let mut letters = self.mailbox.lock();
         letters.subscribed = false;
         letters.clear();
+    }
+
+    /// From now on this connection is who receives messages ([`Push::Waiting`], at once when there are some) or
+    /// method calls. A connection that did is told.
+    pub fn claim(&self, claim: Claim) {
+        self.hub.claim(&self.identity, &self.mailbox, claim);
+    }
+
+    /// From now on it is not. Calls under way will not be answered.
+    pub fn give_up(&self, claim: Claim) {
+        self.hub.give_up(&self.mailbox, claim);
+    }
+
+    pub(super) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    pub(super) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
     }
 
     /// The next push; waits for one. After [`Push::Gone`] every call gives it again, at once.
@@ -109,8 +164,13 @@ pub(super) struct Mailbox {
 #[derive(Debug, Default)]
 struct Letters {
     subscribed: bool,
+    /// Notifications of desired properties.
     waiting: VecDeque<Push>,
     bytes: usize,
+    /// What this connection has of [`Claim`].
+    claims: Vec<Claim>,
+    /// Everything else: calls, of which there are only so many at a time, and words that are not repeated.
+    others: VecDeque<Push>,
     gone: Option<HubError>,
 }
 
@@ -123,6 +183,32 @@ impl Mailbox {
     fn desired(&self, notification: &Notification) {
         self.lock().desired(notification);
         self.wake.notify_one();
+    }
+
+    /// Hands over something that is no desired property.
+    pub(super) fn post(&self, push: Push) {
+        let mut letters = self.lock();
+        if letters.gone.is_none() && !letters.others.contains(&push) {
+            letters.others.push_back(push);
+        }
+        drop(letters);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn has(&self, claim: Claim) -> bool {
+        self.lock().claims.contains(&claim)
+    }
+
+    fn claim(&self, claim: Claim) {
+        self.lock().claims.push(claim);
+    }
+
+    /// Whether it had it.
+    pub(super) fn give_up(&self, claim: Claim) -> bool {
+        let mut letters = self.lock();
+        let before = letters.claims.len();
+        letters.claims.retain(|had| *had != claim);
+        letters.claims.len() < before
     }
 
     fn gone(&self, error: HubError) {
@@ -153,11 +239,14 @@ impl Letters {
     fn gone(&mut self, error: HubError) {
         self.subscribed = false;
         self.clear();
+        self.claims.clear();
+        self.others.clear();
         self.gone = Some(error);
     }
 
     fn take(&mut self) -> Option<Push> {
-        let push = self.waiting.pop_front().or_else(|| self.gone.clone().map(Push::Gone))?;
+        let push = self.others.pop_front().or_else(|| self.waiting.pop_front());
+        let push = push.or_else(|| self.gone.clone().map(Push::Gone))?;
         if let Push::Desired { body, .. } = &push {
             self.bytes -= body.len();
         }
@@ -200,8 +289,44 @@ impl Live {
         }
     }
 
-    /// Sends away who may not be connected any more, after a write to a device or one of its modules.
-    pub(super) fn sweep(&mut self, device: &Identity, state: &mut State, hub_name: &str, now: Timestamp) {
+    /// Gives a connection what it claims; the mailbox that had it.
+    pub(super) fn claim(
+        &self,
+        identity: &Identity,
+        mailbox: &Arc<Mailbox>,
+        claim: Claim,
+    ) -> Option<Arc<Mailbox>> {
+        let mailboxes = self.connections.get(identity)?;
+        let displaced = mailboxes.iter().find(|other| other.give_up(claim)).cloned();
+        mailbox.claim(claim);
+        let displaced = displaced.filter(|other| !Arc::ptr_eq(other, mailbox))?;
+        displaced.post(Push::Displaced(claim));
+        Some(displaced)
+    }
+
+    /// The connection that takes calls of methods.
+    pub(super) fn listener(&self, identity: &Identity) -> Option<&Arc<Mailbox>> {
+        self.connections.get(identity)?.iter().find(|mailbox| mailbox.has(Claim::Methods))
+    }
+
+    /// Tells who receives from it that messages wait in a queue.
+    pub(super) fn waiting(&self, identity: &Identity, lane: Lane) {
+        for mailbox in self.connections.get(identity).into_iter().flatten() {
+            if mailbox.has(lane.into()) {
+                mailbox.post(Push::Waiting(lane));
+            }
+        }
+    }
+
+    /// Sends away who may not be connected any more, after a write to a device or one of its modules. Their
+    /// mailboxes are returned.
+    pub(super) fn sweep(
+        &mut self,
+        device: &Identity,
+        state: &mut State,
+        hub_name: &str,
+        now: Timestamp,
+    ) -> Vec<Arc<Mailbox>> {
         let refused: Vec<_> = self
             .connections
             .range(device..)
@@ -209,14 +334,17 @@ impl Live {
             .take_while(|identity| identity.device_id() == device.device_id())
             .filter_map(|identity| Some((identity.clone(), state.check_usable(identity, hub_name).err()?)))
             .collect();
+        let mut gone = Vec::new();
         for (identity, error) in refused {
             for mailbox in self.connections.remove(&identity).into_iter().flatten() {
                 mailbox.gone(error.clone());
+                gone.push(mailbox);
             }
             // Gone with the identity when that was deleted.
             if let Ok(record) = state.record_mut(&identity) {
                 record.presence.set_connected(false, now);
             }
         }
+        gone
     }
 }

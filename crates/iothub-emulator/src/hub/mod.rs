@@ -6,6 +6,7 @@
 mod clock;
 mod error;
 mod live;
+mod messaging;
 mod policy;
 mod precondition;
 mod registry;
@@ -26,13 +27,18 @@ use serde_json::Value;
 
 pub use clock::Clock;
 pub use error::{ErrorCode, HubError};
-pub use live::{Connected, Push};
+pub use live::{Claim, Connected, Push};
+pub use messaging::{
+    Ack, ConnectionAuth, Event, EventReader, Inbox, Lane, Locked, Message, MessagingConfig, MethodRequest,
+    MethodResponse, NoSuchPartition, Notice, PartitionInfo, ReaderRefused, Start, Stolen, UploadedFile, Verdict,
+};
 pub use policy::{Policy, Rights};
 pub use precondition::Precondition;
 pub use token::{Grant, Who};
 
 use self::error::json_bytes;
 use self::live::{Live, Mailbox};
+use self::messaging::{Messaging, Signals};
 use self::registry::State;
 use self::timestamp::Timestamp;
 
@@ -45,6 +51,8 @@ pub struct HubConfig {
     pub policies: Vec<Policy>,
     /// The hub's time.
     pub clock: Clock,
+    /// How it handles messages.
+    pub messaging: MessagingConfig,
 }
 
 impl HubConfig {
@@ -54,14 +62,19 @@ impl HubConfig {
     ///
     /// When the operating system gives no random numbers.
     pub fn new(host_name: impl Into<String>) -> iothub_common::Result<Self> {
-        Ok(Self { host_name: host_name.into(), policies: Policy::defaults()?, clock: Clock::new() })
+        Ok(Self { host_name: host_name.into(), policies: Policy::defaults()?, ..Self::default() })
     }
 }
 
 impl Default for HubConfig {
     /// `localhost` without policies, so nobody gets in who is not a device.
     fn default() -> Self {
-        Self { host_name: "localhost".to_owned(), policies: Vec::new(), clock: Clock::new() }
+        Self {
+            host_name: "localhost".to_owned(),
+            policies: Vec::new(),
+            clock: Clock::new(),
+            messaging: MessagingConfig::default(),
+        }
     }
 }
 
@@ -74,18 +87,20 @@ pub struct Hub {
 struct Shared {
     config: HubConfig,
     inner: Mutex<Inner>,
+    signals: Signals,
 }
 
 #[derive(Default)]
 struct Inner {
     state: State,
     live: Live,
+    messaging: Messaging,
 }
 
 impl Hub {
     /// A hub without devices.
     pub fn new(config: HubConfig) -> Self {
-        Self { shared: Arc::new(Shared { config, inner: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { config, inner: Mutex::default(), signals: Signals::default() }) }
     }
 
     /// The host name tokens are for.
@@ -128,9 +143,11 @@ impl Hub {
 
     fn sweep(&self, inner: &mut Inner, device_id: &str, now: Timestamp) {
         // An id that is none has no connections.
-        if let Ok(device) = Identity::device(device_id) {
-            inner.live.sweep(&device, &mut inner.state, self.name(), now);
+        let Ok(device) = Identity::device(device_id) else { return };
+        for mailbox in inner.live.sweep(&device, &mut inner.state, self.name(), now) {
+            inner.messaging.methods.left(&mailbox);
         }
+        inner.forget_messages(device_id);
     }
 }
 
@@ -149,7 +166,7 @@ impl Hub {
         inner.state.put_device(id, body, &pre, now)?;
         self.sweep(&mut inner, id, now);
         // Read after the sweep, which may have disconnected it.
-        inner.state.get_device(id)
+        Ok(inner.with_message_count(inner.state.get_device(id)?))
     }
 
     /// Reads a device.
@@ -158,7 +175,8 @@ impl Hub {
     ///
     /// 404001, 400004.
     pub fn get_device(&self, id: &str) -> Result<Value, HubError> {
-        self.lock().state.get_device(id)
+        let inner = self.lock();
+        Ok(inner.with_message_count(inner.state.get_device(id)?))
     }
 
     /// Deletes a device with its modules and all twins, and sends them away.
@@ -176,7 +194,8 @@ impl Hub {
 
     /// Devices in the order of ids; a `top` outside of 1 to 1000 counts as 1000.
     pub fn list_devices(&self, top: usize) -> Vec<Value> {
-        self.lock().state.list_devices(top)
+        let inner = self.lock();
+        inner.state.list_devices(top).into_iter().map(|device| inner.with_message_count(device)).collect()
     }
 
     /// Creates a module, or updates it when `pre` is an `If-Match`.
@@ -202,7 +221,8 @@ impl Hub {
     ///
     /// 404010, 404001 without the device, 400004.
     pub fn get_module(&self, device_id: &str, module_id: &str) -> Result<Value, HubError> {
-        self.lock().state.get_module(device_id, module_id)
+        let inner = self.lock();
+        Ok(inner.with_message_count(inner.state.get_module(device_id, module_id)?))
     }
 
     /// Deletes a module with its twin, and sends it away.
@@ -224,7 +244,9 @@ impl Hub {
     ///
     /// 404001, 400004.
     pub fn list_modules(&self, device_id: &str) -> Result<Vec<Value>, HubError> {
-        self.lock().state.list_modules(device_id)
+        let inner = self.lock();
+        let modules = inner.state.list_modules(device_id)?;
+        Ok(modules.into_iter().map(|module| inner.with_message_count(module)).collect())
     }
 
     /// Counts the devices.
@@ -258,7 +280,8 @@ impl Hub {
     ///
     /// 404001, 404010.
     pub fn get_twin(&self, identity: &Identity) -> Result<Value, HubError> {
-        self.lock().state.twin_document(identity)
+        let inner = self.lock();
+        Ok(inner.with_message_count(inner.state.twin_document(identity)?))
     }
 
     /// A service's PATCH: merges tags and desired properties, answers with the whole twin.
@@ -368,6 +391,7 @@ impl Hub {
     fn disconnect(&self, identity: &Identity, mailbox: &Arc<Mailbox>) {
         let now = self.timestamp();
         let mut inner = self.lock();
+        inner.messaging.methods.left(mailbox);
         if inner.live.disconnect(identity, mailbox)
             && let Ok(record) = inner.state.record_mut(identity)
         {

@@ -102,6 +102,8 @@ impl Peer {
         match push {
             Push::Desired { version, body } => self.on_desired(engine, identity, version, body),
             Push::Overflow => self.on_twin_overflow(engine, identity),
+            // Nothing is claimed yet.
+            Push::Waiting(_) | Push::Method { .. } | Push::Displaced(_) => {}
             Push::Gone(error) => {
                 self.grants.forget(identity);
                 self.wind_alarm();

@@ -45,7 +45,7 @@ impl Record {
         STANDARD.encode(self.etag.to_string())
     }
 
-    pub(super) fn generation(&self) -> u64 {
+    pub(in crate::hub) fn generation(&self) -> u64 {
         self.generation
     }
 }

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod device_bound;
+mod events;
 mod live;
+mod methods;
 mod tokens;
 
 use serde_json::json;
