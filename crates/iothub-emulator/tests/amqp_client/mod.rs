@@ -67,7 +67,10 @@ pub fn connection_state(hub: &LocalHub, id: &str) -> String {
 }
 
 pub async fn tls(hub: &LocalHub) -> TlsStream<TcpStream> {
-    connect_to(hub, IpAddr::V4(Ipv4Addr::LOCALHOST), hub.amqps_port()).await.unwrap()
+    let stream = connect_to(hub, IpAddr::V4(Ipv4Addr::LOCALHOST), hub.amqps_port()).await.unwrap();
+    // The stock client writes many small frames, which would wait for each other.
+    stream.get_ref().0.set_nodelay(true).unwrap();
+    stream
 }
 
 /// A connection with one session.
