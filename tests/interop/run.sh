@@ -131,6 +131,13 @@ hub() {
   set +a
 }
 
+examples() {
+  (cd "$root" && cargo build --quiet --examples) >"$scratch/log" 2>&1 && return 0
+  cat "$scratch/log" >&2
+  echo "the examples do not build"
+  return 2
+}
+
 stop_hub() {
   [ -n "$hub_pid" ] || return 0
   kill -TERM "$hub_pid" 2>/dev/null
@@ -174,6 +181,7 @@ check engine-proton-client proton engine foreign_clients::proton
 check engine-proton-server proton engine foreign_servers::proton
 check microsoft-registry node_packages,hub node node/registry.js
 check microsoft-device node_packages,hub node node/device.js
+check crossed node_packages,hub,examples node node/crossed.js
 # Last of those that need the hub.
 check hub-ends-cleanly hub stop_hub
 
