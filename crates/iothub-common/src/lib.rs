@@ -50,5 +50,5 @@ pub use proxy::Proxy;
 pub use retry::{Backoff, RetryPolicy};
 pub use sas::{SasToken, Token, TokenSource};
 pub use secret::{Secret, SymmetricKey};
-pub use tls::{CryptoBackend, TlsConfig};
+pub use tls::{ClientCertificate, CryptoBackend, TlsConfig};
 pub use twin::{Properties, TwinProperties};

@@ -27,12 +27,40 @@ const SCHEME: &str = "SharedAccessSignature";
 /// access policy whose key this is; devices and modules have none. The expiry is cut to whole seconds.
 #[must_use]
 pub fn sign(key: &SymmetricKey, resource: &str, policy: Option<&str>, expires_at: SystemTime) -> Secret {
-    let sr = escape_id(resource);
-    let se = expires_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs().to_string();
-    let signature = mac(key, &sr, &se).finalize().into_bytes();
-    let sig = escape_id(&STANDARD.encode(signature));
-    let skn = policy.map(|policy| format!("&skn={}", escape_id(policy))).unwrap_or_default();
-    Secret::from(format!("{SCHEME} sr={sr}&sig={sig}&se={se}{skn}"))
+    let unsigned = Unsigned::new(resource, expires_at);
+    let signature = mac(key, &unsigned.sr, &unsigned.se).finalize().into_bytes();
+    unsigned.with_signature(&STANDARD.encode(signature), policy)
+}
+
+/// A token whose key is elsewhere, in a security module for instance: what is to be signed comes out, the signature
+/// goes in.
+#[derive(Clone, Debug)]
+pub struct Unsigned {
+    sr: String,
+    se: String,
+}
+
+impl Unsigned {
+    /// A token for a resource, given in plain as for [`sign`].
+    #[must_use]
+    pub fn new(resource: &str, expires_at: SystemTime) -> Self {
+        let seconds = expires_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+        Self { sr: escape_id(resource), se: seconds.to_string() }
+    }
+
+    /// What HMAC-SHA256 is to be made of, with the decoded key.
+    #[must_use]
+    pub fn to_sign(&self) -> String {
+        format!("{}\n{}", self.sr, self.se)
+    }
+
+    /// The token. The signature is in base64.
+    #[must_use]
+    pub fn with_signature(&self, signature: &str, policy: Option<&str>) -> Secret {
+        let (sr, se, sig) = (&self.sr, &self.se, escape_id(signature));
+        let skn = policy.map(|policy| format!("&skn={}", escape_id(policy))).unwrap_or_default();
+        Secret::from(format!("{SCHEME} sr={sr}&sig={sig}&se={se}{skn}"))
+    }
 }
 
 /// Over the texts as they stand in the token: whoever checks it does not have to guess how it was escaped.

@@ -1,5 +1,6 @@
 //! Whom to trust, and which crypto library to use.
 
+mod client_certificate;
 mod provider;
 
 use std::fmt;
@@ -12,6 +13,8 @@ use rustls_pki_types::pem::PemObject as _;
 
 use crate::error::{Error, ErrorKind, Result};
 
+pub use client_certificate::ClientCertificate;
+
 /// TLS settings of a client. The default trusts what the operating system trusts.
 ///
 /// Cheap to clone. The crypto provider is always passed explicitly; a process-wide default is neither used nor
@@ -21,6 +24,7 @@ pub struct TlsConfig {
     extra: Vec<CertificateDer<'static>>,
     platform_roots: bool,
     crypto: Option<CryptoBackend>,
+    client_certificate: Option<ClientCertificate>,
 }
 
 /// Which crypto library does the work.
@@ -86,21 +90,31 @@ impl TlsConfig {
         self
     }
 
+    /// The certificate to show where the server asks for one; none unless set.
+    #[must_use]
+    pub fn client_certificate(mut self, certificate: ClientCertificate) -> Self {
+        self.client_certificate = Some(certificate);
+        self
+    }
+
     /// What rustls needs. Reads the platform's store each time: make it once per client and keep it.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when the crypto library is not compiled in, [`ErrorKind::Certificate`]
-    /// when there would be nobody to trust.
+    /// [`ErrorKind::InvalidInput`] when the crypto library is not compiled in or cannot use the client
+    /// certificate, [`ErrorKind::Certificate`] when there would be nobody to trust.
     #[doc(hidden)]
     pub fn client_config(&self, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>> {
         let provider = provider::provider(self.crypto)?;
         let roots = self.roots()?;
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|e| invalid("the crypto library supports no usable TLS version").with_source(e))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let mut config = match &self.client_certificate {
+            None => config.with_no_client_auth(),
+            Some(certificate) => certificate.finish(config, &provider)?,
+        };
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(Arc::new(config))
     }
@@ -151,7 +165,7 @@ fn invalid(message: &str) -> Error {
 
 impl Default for TlsConfig {
     fn default() -> Self {
-        Self { extra: Vec::new(), platform_roots: true, crypto: None }
+        Self { extra: Vec::new(), platform_roots: true, crypto: None, client_certificate: None }
     }
 }
 
@@ -161,6 +175,7 @@ impl fmt::Debug for TlsConfig {
             .field("extra_cas", &self.extra.len())
             .field("platform_roots", &self.platform_roots)
             .field("crypto", &self.crypto)
+            .field("client_certificate", &self.client_certificate)
             .finish()
     }
 }

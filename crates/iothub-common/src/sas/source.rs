@@ -24,6 +24,22 @@ pub struct Token {
     pub renew_at: SystemTime,
 }
 
+impl Token {
+    /// A token that somebody else made, to be used from `now` on. It is to be replaced at 80 % of what is left of it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when it is malformed, [`ErrorKind::Unauthorized`] when it has expired. Neither
+    /// message repeats the token.
+    pub fn given(secret: Secret, now: SystemTime) -> Result<Self> {
+        let expires_at = SasToken::parse(secret.reveal())?.expires_at;
+        match expires_at.duration_since(now) {
+            Ok(left) if !left.is_zero() => Ok(Self { secret, expires_at, renew_at: now + left / 5 * 4 }),
+            _ => Err(expired("the token", now.duration_since(expires_at).unwrap_or_default())),
+        }
+    }
+}
+
 /// Gives tokens for one resource. Clones share the cached token.
 ///
 /// With a key, tokens live one hour and a new one is made once 80 % of that are over. A ready-made token is
@@ -90,7 +106,7 @@ impl TokenSource {
             }
             Source::ReadyMade(token) => match now.duration_since(token.expires_at) {
                 Err(_) => Ok(token.clone()),
-                Ok(ago) => Err(expired(ago)),
+                Ok(ago) => Err(expired("the SharedAccessSignature of the connection string", ago)),
             },
         }
     }
@@ -109,14 +125,11 @@ fn issue(key: &SymmetricKey, resource: &str, policy: Option<&str>, now: SystemTi
     Token { secret, expires_at, renew_at: now + LIFE * 4 / 5 }
 }
 
-fn expired(ago: Duration) -> Error {
+fn expired(what: &str, ago: Duration) -> Error {
+    let ago = words(ago);
     Error::new(
         ErrorKind::Unauthorized,
-        format!(
-            "the SharedAccessSignature of the connection string expired {} ago; make a new one, or check this \
-             machine's clock",
-            words(ago)
-        ),
+        format!("{what} expired {ago} ago; make a new one, or check this machine's clock"),
     )
 }
 

@@ -233,6 +233,36 @@ fn a_ready_made_token_is_passed_on_until_it_expires() {
 }
 
 #[test]
+fn a_signature_from_elsewhere_gives_the_same_token() {
+    let (key_text, resource, _, expiry, token) = VECTORS[3];
+    let unsigned = Unsigned::new(resource, at(expiry));
+    assert_eq!(unsigned.to_sign(), "myhub.example.net%2Fdevices%2Fdev-1%2Fmodules%2Fmod.1\n1893456000");
+    let signature = "wmbrEyOyu/IgTKbYsHCgPvXMK3zA+UrGE9PI2h4IYro=";
+    assert_eq!(unsigned.with_signature(signature, None).reveal(), token);
+    assert_eq!(sign(&key(key_text), resource, None, at(expiry)).reveal(), token);
+}
+
+#[test]
+fn a_given_token_is_replaced_at_four_fifths_of_what_is_left_of_it() {
+    let given = |expiry: &str| {
+        let text = format!("SharedAccessSignature sr=h&sig=AA%3D%3D&se={expiry}");
+        Token::given(text.into(), at(1_000))
+    };
+    let token = given("2000").unwrap();
+    assert_eq!((token.expires_at, token.renew_at), (at(2_000), at(1_800)));
+    // Nobody lives to see it, and nothing overflows.
+    given(&u64::MAX.to_string()).unwrap();
+    given(&i64::MAX.to_string()).unwrap();
+    for (expiry, ago) in [("1000", "0 s"), ("400", "10 min")] {
+        let error = given(expiry).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthorized);
+        assert!(error.to_string().contains(&format!("expired {ago} ago")), "{error}");
+        assert!(error.to_string().contains("clock"), "{error}");
+    }
+    assert_eq!(given("soon").unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
 fn no_token_from_x509_or_from_nonsense() {
     let error = TokenSource::new(Credential::X509, "h", None).unwrap_err();
     assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("x509"), "{error}");

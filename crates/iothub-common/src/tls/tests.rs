@@ -45,7 +45,10 @@ fn unusable_ca_files_are_refused_by_name() {
 #[test]
 fn debug_is_short() {
     let tls = TlsConfig::default().ca_pem(ca("one").1.as_bytes()).unwrap();
-    assert_eq!(format!("{tls:?}"), "TlsConfig { extra_cas: 1, platform_roots: true, crypto: None }");
+    assert_eq!(
+        format!("{tls:?}"),
+        "TlsConfig { extra_cas: 1, platform_roots: true, crypto: None, client_certificate: None }"
+    );
 }
 
 #[cfg(not(any(feature = "tls-ring", feature = "tls-aws-lc-rs")))]
