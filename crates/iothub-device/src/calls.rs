@@ -158,8 +158,8 @@ fn unknown_outcome(error: &Error) -> Error {
     error
         .clone()
         .context(
-            "the connection was lost before the hub confirmed; the change may or may not have been applied, \
-             read the twin to see",
+            "the connection was lost before the hub confirmed; it may or may not have acted, so look before \
+             repeating the call",
         )
         .with_may_have_been_applied(true)
 }

@@ -23,7 +23,9 @@ use crate::{
     actor::{Actor, Command, Control, Key, Member},
     calls::Call,
     desired::DesiredUpdates,
-    features::TwinKind,
+    features::{AnswerTo, RawMessage, RawRequest, Ticket, TwinKind, Verdict, settle_body},
+    mailbox::Reader,
+    multiplexer::Place,
     status::{ConnectionStatus, StatusChanges},
 };
 
@@ -44,6 +46,15 @@ pub(crate) struct Settings {
     pub(crate) retry: RetryPolicy,
     pub(crate) connect_timeout: Duration,
     pub(crate) call_timeout: Duration,
+    /// Messages the hub may send ahead of a reader.
+    pub(crate) prefetch: u32,
+}
+
+/// Which messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    Cloud,
+    Inputs,
 }
 
 /// The way to a connection task. Identities are added to it and find their commands handled.
@@ -55,23 +66,22 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Starts a connection task. `ends_when_empty`: it ends with its last identity.
-    pub(crate) fn start(
+    /// The way to a connection task, and the task. `ends_when_empty`: it ends with its last identity.
+    pub(crate) fn new(
         endpoint: Endpoint,
         retry: RetryPolicy,
         shutdown: CancellationToken,
         ends_when_empty: bool,
-    ) -> Self {
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (commands, command_receiver) = mpsc::channel(COMMAND_QUEUE);
         let (control, control_receiver) = mpsc::unbounded_channel();
         let actor =
             Actor::new(endpoint, retry, command_receiver, control_receiver, shutdown, ends_when_empty);
-        tokio::spawn(actor.run());
-        Self { commands, control, next_key: Arc::default() }
+        (Self { commands, control, next_key: Arc::default() }, actor.run())
     }
 
     /// Adds an identity and waits until the hub accepted it.
-    pub(crate) async fn connect(self, settings: Settings) -> Result<Client> {
+    pub(crate) async fn connect(self, settings: Settings, place: Option<Place>) -> Result<Client> {
         let (status, watcher) = watch::channel(ConnectionStatus::Connecting);
         let done = CancellationToken::new();
         let member = Member::new(
@@ -81,6 +91,7 @@ impl Line {
             &settings.retry,
             status,
             done.clone(),
+            settings.prefetch,
         );
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);
         self.control.send(Control::Add(key, Box::new(member))).map_err(|_| closed_error())?;
@@ -92,6 +103,7 @@ impl Line {
             status: watcher,
             done,
             permits: Arc::new(Semaphore::new(MAX_CALLS)),
+            _place: place,
         }));
         client.accepted(settings.connect_timeout).await?;
         Ok(client)
@@ -111,6 +123,7 @@ struct Shared {
     status: watch::Receiver<ConnectionStatus>,
     done: CancellationToken,
     permits: Arc<Semaphore>,
+    _place: Option<Place>,
 }
 
 impl Drop for Shared {
@@ -171,8 +184,7 @@ impl Client {
     }
 
     pub(crate) async fn close(&self) {
-        // The task is gone when this fails, and with it the connection.
-        self.0.line.control.send(Control::Remove(self.0.key)).ok();
+        self.control(Control::Remove(self.0.key));
         if timeout(CLOSE_LIMIT, self.0.done.cancelled()).await.is_err() {
             tracing::warn!(identity = %self.0.identity, "the hub did not agree to the end in time");
         }
@@ -195,6 +207,49 @@ impl Client {
         self.command(Command::SubscribeDesired { deadline, reply }, deadline).await?;
         let queue = self.answer(answer).await?;
         Ok(DesiredUpdates::new(queue, self.clone()))
+    }
+
+    pub(crate) async fn methods(&self, name: Option<String>) -> Result<Reader<RawRequest>> {
+        let deadline = Instant::now() + self.0.call_timeout;
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::SubscribeMethods { name, deadline, reply }, deadline).await?;
+        Ok(Reader::new(self.answer(answer).await?, self.clone()))
+    }
+
+    /// `epoch`: the links that brought the request.
+    pub(crate) async fn answer_method(&self, message: Bytes, epoch: u64) -> Result<()> {
+        let command = |call, deadline| Command::AnswerMethod { call, deadline };
+        self.call(epoch, message, false, self.0.call_timeout, command).await
+    }
+
+    pub(crate) fn method_dropped(&self, answer_to: AnswerTo) {
+        self.control(Control::MethodDropped(self.0.key, answer_to));
+    }
+
+    pub(crate) async fn receive(&self, which: Which, input: Option<String>) -> Result<Reader<RawMessage>> {
+        let deadline = Instant::now() + self.0.call_timeout;
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Receive { which, input, deadline, reply }, deadline).await?;
+        Ok(Reader::new(self.answer(answer).await?, self.clone()))
+    }
+
+    pub(crate) async fn settle(&self, which: Which, ticket: Ticket, verdict: Verdict) -> Result<()> {
+        let command = |call, deadline| Command::Settle { which, call, deadline };
+        self.call((ticket, verdict), settle_body(), false, self.0.call_timeout, command).await
+    }
+
+    pub(crate) fn release(&self, which: Which, ticket: Ticket) {
+        self.control(Control::Release(self.0.key, which, ticket));
+    }
+
+    /// A reader took something or is gone.
+    pub(crate) fn touch(&self) {
+        self.control(Control::Touch(self.0.key));
+    }
+
+    fn control(&self, control: Control) {
+        // The task is gone when this fails, and with it what it is about.
+        self.0.line.control.send(control).ok();
     }
 
     async fn call<K, R>(

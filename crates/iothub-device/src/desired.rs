@@ -1,16 +1,18 @@
 //! The stream of desired properties, and which updates it yields.
 
 use std::{
-    collections::VecDeque,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, Waker},
+    sync::Arc,
+    task::{Context, Poll},
 };
 
 use futures_core::Stream;
 use iothub_common::Properties;
 
-use crate::client::Client;
+use crate::{
+    client::Client,
+    mailbox::{Mailbox, Reader},
+};
 
 /// Updates a reader may be behind before they are replaced by one snapshot.
 const MAX_BEHIND: usize = 64;
@@ -51,18 +53,17 @@ impl DesiredUpdate {
 /// The stream keeps the connection alive. It ends when the client is closed or gives up;
 /// [`ModuleClient::closed`](crate::ModuleClient::closed) says why. Dropping it unsubscribes.
 pub struct DesiredUpdates {
-    queue: Arc<Queue>,
-    _client: Client,
+    reader: Reader<DesiredUpdate>,
 }
 
 impl DesiredUpdates {
     pub(crate) fn new(queue: Arc<Queue>, client: Client) -> Self {
-        Self { queue, _client: client }
+        Self { reader: Reader::new(queue, client) }
     }
 
     /// The next update; `None` once the client is closed. Cancelling loses nothing.
     pub async fn next(&mut self) -> Option<DesiredUpdate> {
-        std::future::poll_fn(|cx| self.queue.poll_next(cx)).await
+        std::future::poll_fn(|cx| self.reader.poll_next(cx)).await
     }
 }
 
@@ -70,7 +71,7 @@ impl Stream for DesiredUpdates {
     type Item = DesiredUpdate;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.queue.poll_next(cx)
+        self.reader.poll_next(cx)
     }
 }
 
@@ -81,69 +82,27 @@ impl std::fmt::Debug for DesiredUpdates {
 }
 
 /// What lies between the connection task and one reader.
-#[derive(Debug, Default)]
-pub(crate) struct Queue(Mutex<Inner>);
+pub(crate) type Queue = Mailbox<DesiredUpdate>;
 
-#[derive(Debug, Default)]
-struct Inner {
-    items: VecDeque<DesiredUpdate>,
-    ended: bool,
-    waker: Option<Waker>,
-}
-
-impl Queue {
-    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<DesiredUpdate>> {
-        let mut inner = self.lock();
-        if let Some(item) = inner.items.pop_front() {
-            return Poll::Ready(Some(item));
-        }
-        if inner.ended {
-            return Poll::Ready(None);
-        }
-        inner.waker = Some(cx.waker().clone());
-        Poll::Pending
+/// False when the reader is too far behind: its items are gone, and it needs a snapshot.
+fn give(queue: &Queue, update: DesiredUpdate) -> bool {
+    if matches!(update, DesiredUpdate::Snapshot(_)) {
+        // It contains all that is waiting.
+        queue.replace(update);
+    } else if queue.len() >= MAX_BEHIND {
+        queue.drain();
+        return false;
+    } else {
+        queue.push(update);
     }
-
-    /// False when the reader is too far behind: its items are gone, and it needs a snapshot.
-    fn push(&self, update: DesiredUpdate) -> bool {
-        let mut inner = self.lock();
-        if matches!(update, DesiredUpdate::Snapshot(_)) {
-            // It contains all that is waiting.
-            inner.items.clear();
-        } else if inner.items.len() >= MAX_BEHIND {
-            inner.items.clear();
-            return false;
-        }
-        inner.items.push_back(update);
-        inner.wake();
-        true
-    }
-
-    fn end(&self) {
-        let mut inner = self.lock();
-        inner.ended = true;
-        inner.wake();
-    }
-
-    /// Nothing that happens under the lock can panic half-way, so a poisoned one is whole.
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
+    true
 }
 
 /// Decides what readers see: subscribe, buffer, read, drop what is older (twins.md 2.7). Pure: notifications
 /// and read answers go in, updates come out, [`Tracker::wants_read`] says when the twin must be read.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
-    readers: Vec<Reader>,
+    readers: Vec<Subscriber>,
     /// The version that every reader without `needs_snapshot` has.
     version: Option<u64>,
     /// Notifications since the subscription, while a read is due or on its way.
@@ -152,7 +111,7 @@ pub(crate) struct Tracker {
 }
 
 #[derive(Debug)]
-struct Reader {
+struct Subscriber {
     queue: Arc<Queue>,
     needs_snapshot: bool,
 }
@@ -172,7 +131,7 @@ impl Tracker {
     /// A new reader; its first item is a snapshot.
     pub(crate) fn subscribe(&mut self) -> Arc<Queue> {
         let queue = Arc::new(Queue::default());
-        self.readers.push(Reader { queue: queue.clone(), needs_snapshot: true });
+        self.readers.push(Subscriber { queue: queue.clone(), needs_snapshot: true });
         self.read_again();
         queue
     }
@@ -217,7 +176,7 @@ impl Tracker {
             self.buffer.push(patch);
             return self.read_again();
         }
-        self.give(&patch);
+        self.give_to_all(&patch);
     }
 
     /// The twin was read. False when that read came too late to count, and another one is due.
@@ -232,7 +191,7 @@ impl Tracker {
         for reader in &mut self.readers {
             if moved || reader.needs_snapshot {
                 reader.needs_snapshot = false;
-                reader.queue.push(DesiredUpdate::Snapshot(desired.clone()));
+                give(&reader.queue, DesiredUpdate::Snapshot(desired.clone()));
             }
         }
         for patch in std::mem::take(&mut self.buffer) {
@@ -246,11 +205,11 @@ impl Tracker {
         self.readers.drain(..).for_each(|reader| reader.queue.end());
     }
 
-    fn give(&mut self, patch: &Properties) {
+    fn give_to_all(&mut self, patch: &Properties) {
         self.version = Some(patch.version());
         let mut overrun = false;
         for reader in &mut self.readers {
-            if !reader.queue.push(DesiredUpdate::Patch(patch.clone())) {
+            if !give(&reader.queue, DesiredUpdate::Patch(patch.clone())) {
                 reader.needs_snapshot = true;
                 overrun = true;
             }

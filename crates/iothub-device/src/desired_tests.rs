@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::task::Waker;
+use std::{collections::VecDeque, task::Waker};
 
 use serde_json::{Map, Value, json};
 
@@ -17,7 +17,7 @@ fn patch(version: u64) -> Properties {
 fn take(queue: &Queue) -> Vec<DesiredUpdate> {
     let mut cx = Context::from_waker(Waker::noop());
     let mut items = Vec::new();
-    while let Poll::Ready(Some(item)) = queue.poll_next(&mut cx) {
+    while let Poll::Ready(Some((item, _))) = queue.poll_next(&mut cx) {
         items.push(item);
     }
     items

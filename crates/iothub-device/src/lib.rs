@@ -29,20 +29,29 @@ mod builder;
 mod calls;
 mod client;
 mod desired;
+mod device;
 mod features;
+mod mailbox;
 mod message;
+mod methods;
 mod module;
+mod multiplexer;
+mod received;
 mod status;
 mod telemetry;
 mod twin;
 
-pub use builder::ModuleClientBuilder;
+pub use builder::{ClientBuilder, DeviceClientBuilder, ModuleClientBuilder};
 pub use desired::{DesiredUpdate, DesiredUpdates};
+pub use device::DeviceClient;
 pub use iothub_common::{
     ClientOptions, Error, ErrorKind, Properties, Result, RetryPolicy, TlsConfig, TwinProperties,
 };
 pub use message::Message;
+pub use methods::{MethodRequest, MethodRequests};
 pub use module::ModuleClient;
+pub use multiplexer::Multiplexer;
+pub use received::{ReceivedMessage, ReceivedMessages};
 pub use status::{ConnectionStatus, StatusChanges};
 pub use twin::Twin;
 

@@ -4,8 +4,10 @@ use iothub_common::{ClientOptions, Error, Result};
 
 use crate::{
     builder::ModuleClientBuilder,
-    client::Client,
+    client::{Client, Which},
     message::Message,
+    methods::MethodRequests,
+    received::ReceivedMessages,
     status::{ConnectionStatus, StatusChanges},
     telemetry,
     twin::Twin,
@@ -55,7 +57,7 @@ impl ModuleClient {
     ///
     /// [`InvalidInput`](iothub_common::ErrorKind::InvalidInput): the string is not that of a module.
     pub fn builder(connection_string: &str) -> Result<ModuleClientBuilder> {
-        ModuleClientBuilder::new(connection_string)
+        ModuleClientBuilder::for_module(connection_string)
     }
 
     pub(crate) fn new(client: Client) -> Self {
@@ -116,6 +118,56 @@ impl ModuleClient {
     /// As [`ModuleClient::send`].
     pub async fn send_to_output(&self, output: &str, message: impl Into<Message>) -> Result<()> {
         telemetry::send(&self.client, message.into(), Some(output), self.client.call_timeout()).await
+    }
+
+    /// Listens for messages from the cloud. Returns once the hub has granted the link. Several streams share the
+    /// messages between them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Twin::get`].
+    pub async fn messages(&self) -> Result<ReceivedMessages> {
+        let reader = self.client.receive(Which::Cloud, None).await?;
+        Ok(ReceivedMessages::new(reader, Which::Cloud))
+    }
+
+    /// Listens for messages on all inputs of this Edge module that no [`input`](Self::input) stream takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Twin::get`].
+    pub async fn inputs(&self) -> Result<ReceivedMessages> {
+        let reader = self.client.receive(Which::Inputs, None).await?;
+        Ok(ReceivedMessages::new(reader, Which::Inputs))
+    }
+
+    /// Listens for messages on one input of this Edge module.
+    ///
+    /// # Errors
+    ///
+    /// As [`Twin::get`].
+    pub async fn input(&self, name: impl Into<String>) -> Result<ReceivedMessages> {
+        let reader = self.client.receive(Which::Inputs, Some(name.into())).await?;
+        Ok(ReceivedMessages::new(reader, Which::Inputs))
+    }
+
+    /// Listens for direct methods that no [`method`](Self::method) stream takes. Returns once the hub has granted
+    /// the links.
+    ///
+    /// # Errors
+    ///
+    /// As [`Twin::get`].
+    pub async fn methods(&self) -> Result<MethodRequests> {
+        Ok(MethodRequests::new(self.client.methods(None).await?))
+    }
+
+    /// Listens for one direct method, case-sensitive. Returns once the hub has granted the links.
+    ///
+    /// # Errors
+    ///
+    /// As [`Twin::get`].
+    pub async fn method(&self, name: impl Into<String>) -> Result<MethodRequests> {
+        Ok(MethodRequests::new(self.client.methods(Some(name.into())).await?))
     }
 
     /// How the connection is doing now.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     message::Message,
-    proto::{AttachOptions, Connection, Credit, Event, LinkId, Outgoing, SessionId},
+    proto::{AttachOptions, Connection, Credit, Event, LinkId, Outcome, Outgoing, SessionId},
     types::definitions::{Error as AmqpError, Fields, SenderSettleMode},
 };
 use bytes::Bytes;
@@ -35,6 +35,13 @@ pub enum Change {
     Noted,
     /// Both links are up now.
     Ready,
+    /// How a message that was sent ended.
+    Outcome {
+        /// The token of [`Pair::send_tracked`].
+        token: u64,
+        /// How it ended.
+        outcome: Outcome,
+    },
     /// A message came in.
     Message(Box<Message>),
     /// The links are gone; the other one, if any, was given up as well.
@@ -90,7 +97,18 @@ impl Pair {
 
     /// Queues a request. It waits for the attach and for credit by itself.
     pub fn send(&self, connection: &mut Connection, payload: Bytes, settled: bool) -> bool {
-        let message = Outgoing { payload, format: 0, tag: None, settled, token: 0 };
+        self.send_tracked(connection, payload, settled, 0)
+    }
+
+    /// Queues a message whose outcome is of interest: [`Change::Outcome`] with `token` follows.
+    pub fn send_tracked(
+        &self,
+        connection: &mut Connection,
+        payload: Bytes,
+        settled: bool,
+        token: u64,
+    ) -> bool {
+        let message = Outgoing { payload, format: 0, tag: None, settled, token };
         self.sender.is_some_and(|sender| connection.send(sender, message))
     }
 
@@ -138,7 +156,9 @@ impl Pair {
                     }
                 }
             }
-            Event::Outcome { link, .. } if self.owns(*link) => Change::Noted,
+            Event::Outcome { link, token, outcome } if self.owns(*link) => {
+                Change::Outcome { token: *token, outcome: outcome.clone() }
+            }
             _ => Change::None,
         }
     }

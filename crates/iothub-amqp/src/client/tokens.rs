@@ -189,7 +189,7 @@ impl Tokens {
                 self.alarms.extend(late);
                 Some(Ok(None))
             }
-            Change::Ready | Change::Noted => Some(Ok(None)),
+            Change::Ready | Change::Noted | Change::Outcome { .. } => Some(Ok(None)),
             Change::None => None,
         }
     }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::command::{Command, Key};
 use crate::{
     client::closed_error,
-    features::{Telemetry, TwinLinks, Up},
+    features::{Features, Up},
     status::ConnectionStatus,
 };
 
@@ -33,8 +33,7 @@ pub(crate) struct Member {
     trouble: Option<Error>,
     /// The time that the actor's timer has for this member.
     pub(super) scheduled: Option<Instant>,
-    twin: TwinLinks,
-    telemetry: Telemetry,
+    features: Features,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +68,7 @@ impl Member {
         retry: &RetryPolicy,
         status: watch::Sender<ConnectionStatus>,
         done: CancellationToken,
+        prefetch: u32,
     ) -> Self {
         Self {
             audience: identity.audience(hub),
@@ -80,18 +80,13 @@ impl Member {
             backoff: retry.backoff(),
             trouble: None,
             scheduled: None,
-            twin: TwinLinks::new(&identity),
-            telemetry: Telemetry::new(&identity),
+            features: Features::new(&identity, prefetch),
             identity,
         }
     }
 
     pub(super) fn take(&mut self, command: Command) {
-        match command {
-            Command::Twin { call, deadline } => self.twin.call(call, deadline),
-            Command::SubscribeDesired { deadline, reply } => self.twin.subscribe(deadline, reply),
-            Command::Send { call, deadline } => self.telemetry.call(call, deadline),
-        }
+        self.features.take(command);
     }
 
     /// A connection is there: shows the token.
@@ -152,10 +147,7 @@ impl Member {
     ) -> Fate {
         let Phase::Up { session, .. } = self.phase else { return Fate::Stays };
         let up = &mut Up { connection, session, identity: &self.identity, new_links };
-        let result = match self.twin.on_event(up, event) {
-            Ok(false) => self.telemetry.on_event(up, event),
-            handled => handled,
-        };
+        let result = self.features.on_event(up, event);
         match result {
             Ok(_) => Fate::Stays,
             Err(error) => self.failed(connection, error),
@@ -178,8 +170,20 @@ impl Member {
     pub(super) fn pump(&mut self, connection: &mut Connection, new_links: &mut Vec<LinkId>) {
         let Phase::Up { session, .. } = self.phase else { return };
         let up = &mut Up { connection, session, identity: &self.identity, new_links };
-        self.twin.pump(up);
-        self.telemetry.pump(up);
+        self.features.pump(up);
+    }
+
+    /// Lets a feature do something on the session, if there is one.
+    pub(super) fn with_up(
+        &mut self,
+        connection: &mut Connection,
+        new_links: &mut Vec<LinkId>,
+        what: impl FnOnce(&mut Features, &mut Up<'_>),
+    ) {
+        if let Phase::Up { session, .. } = self.phase {
+            let up = &mut Up { connection, session, identity: &self.identity, new_links };
+            what(&mut self.features, up);
+        }
     }
 
     pub(super) fn next_deadline(&mut self) -> Option<Instant> {
@@ -187,13 +191,12 @@ impl Member {
             Phase::Waiting { until } => Some(until),
             _ => None,
         };
-        [waiting, self.twin.next_deadline(), self.telemetry.next_deadline()].into_iter().flatten().min()
+        [waiting, self.features.next_deadline()].into_iter().flatten().min()
     }
 
     /// Ends calls whose time is up, connected or not.
     pub(super) fn expire(&mut self, now: Instant) {
-        self.twin.expire(now, self.trouble.as_ref());
-        self.telemetry.expire(now, self.trouble.as_ref());
+        self.features.expire(now, self.trouble.as_ref());
     }
 
     /// Does what is due on a connection that is up.
@@ -210,8 +213,7 @@ impl Member {
             Phase::Waiting { until } if until <= now => self.authorize(key, connection, tokens),
             Phase::Up { session, .. } => {
                 let up = &mut Up { connection, session, identity: &self.identity, new_links };
-                let result = self.twin.on_timer(up, now).and_then(|()| self.telemetry.on_timer(up, now));
-                match result {
+                match self.features.on_timer(up, now) {
                     Ok(()) => Fate::Stays,
                     Err(error) => self.failed(connection, error),
                 }
@@ -222,7 +224,7 @@ impl Member {
 
     /// The connection is gone. The next attempt begins after `wait`.
     pub(super) fn connection_lost(&mut self, attempt: u32, wait: Duration, error: &Error) {
-        self.session_lost(error);
+        self.features.session_lost(error);
         self.phase = Phase::Offline;
         self.retrying(attempt, wait, error.clone());
     }
@@ -239,8 +241,7 @@ impl Member {
         }
         self.status.send_replace(ConnectionStatus::Closed { error: error.clone() });
         let error = error.unwrap_or_else(closed_error);
-        self.twin.finish(&error);
-        self.telemetry.finish(&error);
+        self.features.finish(&error);
         match (connection, self.phase) {
             (Some(connection), Phase::Up { session, .. }) => {
                 connection.end(session, None);
@@ -261,7 +262,7 @@ impl Member {
                 self.attempt = 0;
             }
         }
-        self.session_lost(&error);
+        self.features.session_lost(&error);
         // Links that are refused may only mean an old token; the answer to a new one decides.
         if !was_up && is_final(&error, true) {
             return Fate::Ends(error);
@@ -271,11 +272,6 @@ impl Member {
         self.attempt += 1;
         self.retrying(self.attempt, wait, error);
         Fate::Stays
-    }
-
-    fn session_lost(&mut self, error: &Error) {
-        self.twin.session_lost(error);
-        self.telemetry.session_lost(error);
     }
 
     fn retrying(&mut self, attempt: u32, wait: Duration, error: Error) {

@@ -135,6 +135,8 @@ impl Actor {
                     member.done.cancel();
                 }
             }
+            // Without a connection the hub knows already.
+            Control::Touch(_) | Control::MethodDropped(..) | Control::Release(..) => {}
         }
         (!(self.ends_when_empty && self.members.is_empty())).then_some(())
     }

@@ -18,6 +18,7 @@ use super::{
     member::Fate,
     wait_until,
 };
+use crate::features::{Features, Up};
 
 /// How long the hub may take to agree to the end of the connection.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
@@ -115,6 +116,13 @@ impl Actor {
                 self.authorize(wire, key);
             }
             Control::Remove(key) => self.remove(wire, key, None),
+            Control::Touch(key) => self.after(wire, key, Fate::Stays),
+            Control::MethodDropped(key, answer_to) => {
+                self.with_up(wire, key, |member, up| member.methods.answer_dropped(up, &answer_to));
+            }
+            Control::Release(key, which, ticket) => {
+                self.with_up(wire, key, |member, up| member.inbox(which).release(up, ticket));
+            }
         }
     }
 
@@ -222,6 +230,14 @@ impl Actor {
         if let Some(member) = self.members.get_mut(&key) {
             let fate = member.authorize(key, wire.driver.connection(), &mut wire.tokens);
             self.after(wire, key, fate);
+        }
+    }
+
+    /// Lets a member do something on its session, if it has one.
+    fn with_up(&mut self, wire: &mut Wire, key: Key, what: impl FnOnce(&mut Features, &mut Up<'_>)) {
+        if let Some(member) = self.members.get_mut(&key) {
+            member.with_up(wire.driver.connection(), &mut wire.new_links, what);
+            self.after(wire, key, Fate::Stays);
         }
     }
 

@@ -1,7 +1,10 @@
 //! What an identity does on its session: one file a feature. Each keeps its links up by itself, holds its calls
 //! over a loss, and never waits: events and the time go in, frames go out through the connection.
 
+mod inbox;
+mod methods;
 mod retry;
+mod set;
 mod telemetry;
 mod twin;
 
@@ -12,7 +15,10 @@ use iothub_amqp::{
 };
 use iothub_common::{Identity, Subject};
 
+pub(crate) use inbox::{Inbox, RawMessage, SettleCall, Ticket, Verdict, settle_body};
+pub(crate) use methods::{AnswerCall, AnswerTo, Methods, RawRequest};
 pub(crate) use retry::Retry;
+pub(crate) use set::Features;
 pub(crate) use telemetry::{Telemetry, TelemetryCall};
 pub(crate) use twin::{TwinCall, TwinKind, TwinLinks};
 

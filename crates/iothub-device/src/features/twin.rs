@@ -117,7 +117,7 @@ impl TwinLinks {
     pub(crate) fn on_event(&mut self, up: &mut Up<'_>, event: &Event) -> Result<bool> {
         match self.pair.on_event(up.connection, event) {
             Change::None => return Ok(false),
-            Change::Ready | Change::Noted => {}
+            Change::Ready | Change::Noted | Change::Outcome { .. } => {}
             Change::Message(message) => self.on_message(up, *message)?,
             Change::Lost(error) => self.on_lost(link_error(error.as_ref(), &up.subject()))?,
         }
