@@ -45,19 +45,27 @@
 //! - **Secrets** are shown by no `Debug`; the connection strings that identities give are plain text with the key.
 //! - A hub on another port or with a certificate of its own is reached through [`ClientOptions`].
 
+mod credentials;
 mod http;
 mod models;
 mod registry;
 mod retry;
 
 pub use iothub_common::{
-    ClientOptions, ETag, Error, ErrorKind, IfMatch, Properties, Result, RetryPolicy, Secret, SymmetricKey,
-    TlsConfig, TwinProperties,
+    ClientOptions, ETag, Error, ErrorKind, IfMatch, Properties, Proxy, Result, RetryPolicy, Secret,
+    SymmetricKey, TlsConfig, TwinProperties,
 };
 
 pub use crate::models::{
-    Authentication, AuthenticationType, ConnectionState, Device, DeviceCapabilities, DeviceStatus, Module,
-    NewAuthentication, NewDevice, NewModule, SymmetricKeys, Tags, Thumbprints, Timestamp, Twin, TwinContent,
-    TwinPatch, UnknownFields,
+    Authentication, AuthenticationType, Configuration, ConfigurationContent, ConfigurationMetrics,
+    ConfigurationQueries, ConfigurationQueriesTest, ConnectionState, Device, DeviceCapabilities, DeviceJob,
+    DeviceJobError, DeviceJobOutcome, DeviceJobStatistics, DeviceJobStatus, DeviceStatistics, DeviceStatus,
+    DigitalTwin, DigitalTwinPatch, DirectMethod, Job, JobStatus, JobType, MethodResponse, Module,
+    NewAuthentication, NewConfiguration, NewDevice, NewJob, NewModule, NewTransferJob, PurgedMessages,
+    RawJson, ServiceStatistics, StorageAuthentication, SymmetricKeys, Tags, Thumbprints, Timestamp,
+    TransferJob, Twin, TwinContent, TwinPatch, UnknownFields,
 };
-pub use crate::registry::{DeviceStream, Ensured, Registry, RegistryBuilder};
+pub use crate::registry::{
+    Bulk, BulkItem, BulkReport, BulkResult, DeviceStream, Ensured, ItemType, KeySlot, Page, Pages, Query,
+    Registry, RegistryBuilder,
+};

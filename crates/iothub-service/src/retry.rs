@@ -36,9 +36,9 @@ impl Attempts {
         if !failure.may_be_repeated(self.repeat) || self.not_connected >= CONNECTION_ATTEMPTS {
             return None;
         }
-        // The hub knows better than we do when it will listen again.
+        // The hub knows better than we do when it will listen again. All whom it told so must not come back at once.
         let asked = failure.error.retry_after().unwrap_or_default();
-        self.backoff.next().map(|pause| pause.max(asked))
+        self.backoff.next().map(|pause| asked + pause)
     }
 }
 
@@ -102,6 +102,7 @@ impl Failure {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use iothub_common::Subject;
     use iothub_common::error::error_from_http;
@@ -166,8 +167,28 @@ mod tests {
     fn the_hub_may_ask_for_a_longer_pause() {
         let error = Error::new(ErrorKind::Throttled, "slow down").with_retry_after(Duration::from_secs(30));
         let failure = Failure { error, reach: Reach::Answered(429) };
-        let pause = Attempts::new(&default_policy(), Repeat::OnlyUnsent).pause_after(&failure);
-        assert_eq!(pause, Some(Duration::from_secs(30)));
+        let pause = Attempts::new(&default_policy(), Repeat::OnlyUnsent).pause_after(&failure).unwrap();
+        // The first pause of the policy is up to 200 ms.
+        assert!((30_000..=30_200).contains(&pause.as_millis()), "{pause:?}");
+    }
+
+    /// A hub that throttles half of all calls for 30 s gets every call within the 60 s a call has.
+    #[test]
+    fn half_a_minute_of_throttling_is_survived() {
+        let throttled = |asked| {
+            let error = Error::new(ErrorKind::Throttled, "slow down").with_retry_after(asked);
+            Failure { error, reach: Reach::Answered(429) }
+        };
+        for asked in [0, 1, 10] {
+            let failure = throttled(Duration::from_secs(asked));
+            let mut attempts = Attempts::new(&default_policy(), Repeat::OnlyUnsent);
+            // The worst case: throttled every time, until 30 s are over.
+            let mut passed = Duration::ZERO;
+            while passed < Duration::from_secs(30) {
+                passed += attempts.pause_after(&failure).unwrap();
+            }
+            assert!(passed < Duration::from_secs(55), "{asked}: {passed:?}");
+        }
     }
 
     #[test]

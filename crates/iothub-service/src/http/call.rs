@@ -1,10 +1,13 @@
 //! What a call is, before it becomes a request.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::{HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, header};
 use iothub_common::{Error, ErrorKind, Identity, IfMatch, Result, Subject};
 use serde::Serialize;
 
+use super::Answer;
 use crate::retry::Repeat;
 
 /// One call to the hub.
@@ -17,10 +20,16 @@ pub(crate) struct Call<'a> {
     path: String,
     /// Pairs after the `?`, escaped; the version is added when the request is built.
     query: Vec<(&'static str, String)>,
-    /// The header `If-Match`.
-    pub(crate) if_match: Option<HeaderValue>,
+    /// Headers of its own.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) body: Option<Bytes>,
     pub(crate) repeat: Repeat,
+    /// How long the hub may take for one answer at least, whatever the time for a call is.
+    pub(crate) patience: Duration,
+    /// How long the call is repeated at least, where it may be.
+    pub(crate) persistence: Duration,
+    /// Answers that are taken as such, whatever their status.
+    pub(crate) takes: fn(&Answer) -> bool,
     /// What a `not found` is about.
     pub(crate) subject: Subject<'a>,
 }
@@ -33,9 +42,12 @@ impl<'a> Call<'a> {
             method: Method::GET,
             path,
             query: Vec::new(),
-            if_match: None,
+            headers: Vec::new(),
             body: None,
             repeat: Repeat::Safe,
+            patience: Duration::ZERO,
+            persistence: Duration::ZERO,
+            takes: |_| false,
             subject,
         }
     }
@@ -47,7 +59,22 @@ impl<'a> Call<'a> {
 
     /// A call that changes an identity or its twin.
     pub(crate) fn change(what: &'static str, method: Method, root: &str, identity: &'a Identity) -> Self {
-        Self { method, repeat: Repeat::OnlyUnsent, ..Self::get(what, root, identity) }
+        Self::get(what, root, identity).changing(method)
+    }
+
+    /// Makes it a call that changes something.
+    pub(crate) fn changing(self, method: Method) -> Self {
+        Self { method, repeat: Repeat::OnlyUnsent, ..self }
+    }
+
+    /// Makes it a call that reads, by POST.
+    pub(crate) fn posting(self) -> Self {
+        Self { method: Method::POST, ..self }
+    }
+
+    /// Gives the hub at least this long.
+    pub(crate) fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     pub(crate) fn query(mut self, name: &'static str, value: impl ToString) -> Self {
@@ -55,13 +82,28 @@ impl<'a> Call<'a> {
         self
     }
 
-    pub(crate) fn if_match(mut self, if_match: &IfMatch) -> Result<Self> {
-        let value = HeaderValue::from_str(&if_match.to_header()).map_err(|error| {
-            Error::new(ErrorKind::InvalidInput, "the etag has characters that no etag can have")
+    /// Repeats it for at least this long, where it may be.
+    pub(crate) fn persistence(self, persistence: Duration) -> Self {
+        Self { persistence, ..self }
+    }
+
+    /// Takes these answers as such, whatever their status.
+    pub(crate) fn takes(self, takes: fn(&Answer) -> bool) -> Self {
+        Self { takes, ..self }
+    }
+
+    /// Sets a header; `what` names its value in the error when it has characters that no header can have.
+    pub(crate) fn header(mut self, name: HeaderName, value: &str, what: &str) -> Result<Self> {
+        let value = HeaderValue::from_str(value).map_err(|error| {
+            Error::new(ErrorKind::InvalidInput, format!("the {what} has characters that no {what} can have"))
                 .with_source(error)
         })?;
-        self.if_match = Some(value);
+        self.headers.push((name, value));
         Ok(self)
+    }
+
+    pub(crate) fn if_match(self, if_match: &IfMatch) -> Result<Self> {
+        self.header(header::IF_MATCH, &if_match.to_header(), "etag")
     }
 
     pub(crate) fn body(mut self, body: Bytes) -> Self {

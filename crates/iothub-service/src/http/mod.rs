@@ -3,7 +3,9 @@
 mod call;
 mod connector;
 mod transport;
+mod tunnel;
 
+use std::error::Error as StdError;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -11,15 +13,14 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use iothub_common::error::error_from_http;
-use iothub_common::{
-    ClientOptions, Error, ErrorKind, Result, RetryPolicy, ServiceConnectionString, TokenSource,
-};
+use iothub_common::{ClientOptions, ETag, Error, ErrorKind, Result, RetryPolicy};
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 pub(crate) use self::call::Call;
 use self::transport::Transport;
+use crate::credentials::{Authorization, Credentials};
 use crate::retry::{Attempts, Failure, Reach, Repeat};
 
 /// The version of the service's interface that all calls use (rest.md 1.3).
@@ -30,13 +31,21 @@ const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("iothub-rust/",
 
 /// The hub, as calls see it.
 pub(crate) struct Http {
-    host: String,
-    host_header: HeaderValue,
     authority: Authority,
     transport: Transport,
-    tokens: TokenSource,
+    credentials: Credentials,
     call_timeout: Duration,
     retry: RetryPolicy,
+}
+
+/// How calls are made.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpSettings {
+    /// How long a call may take, repetitions included.
+    pub(crate) call_timeout: Duration,
+    /// How old a connection may get.
+    pub(crate) connection_age: Duration,
+    pub(crate) retry: RetryPolicy,
 }
 
 /// What the hub answered to a call that succeeded.
@@ -47,52 +56,60 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
+impl Answer {
+    /// A header's value, where there is one and it is text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    pub(crate) fn etag(&self) -> Option<ETag> {
+        self.header(header::ETAG.as_str()).map(ETag::new)
+    }
+}
+
 impl Http {
     pub(crate) fn new(
-        connection: &ServiceConnectionString,
+        host: &str,
+        credentials: Credentials,
         options: &ClientOptions,
-        call_timeout: Duration,
-        retry: RetryPolicy,
+        settings: HttpSettings,
     ) -> Result<Self> {
-        let host = connection.host_name().to_owned();
+        // Without a port: the pool connects to the right one, and the hub knows only its name.
+        let authority = host.parse().map_err(|error| {
+            Error::new(ErrorKind::InvalidInput, format!("`{host}` in HostName is no host name"))
+                .with_source(error)
+        })?;
         let port = options.https_port.unwrap_or(HTTPS_PORT);
-        let bad_host =
-            || Error::new(ErrorKind::InvalidInput, format!("`{host}` in HostName is no host name"));
-        let authority = format!("{host}:{port}").parse().map_err(|error| bad_host().with_source(error))?;
-        let host_header = HeaderValue::from_str(&host).map_err(|error| bad_host().with_source(error))?;
-        let transport = Transport::new(&host, port, &options.tls)?;
-        let tokens = connection.token_source()?;
-        Ok(Self { host, host_header, authority, transport, tokens, call_timeout, retry })
+        let transport = Transport::new(host, port, options, settings.connection_age)?;
+        let HttpSettings { call_timeout, retry, .. } = settings;
+        Ok(Self { authority, transport, credentials, call_timeout, retry })
     }
 
     pub(crate) fn host(&self) -> &str {
-        &self.host
+        self.authority.as_str()
     }
 
     /// Makes a call and reads its answer as JSON.
     pub(crate) async fn json<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T> {
-        let (what, repeat) = (call.what, call.repeat);
+        let unread = Unread { what: call.what, changes: call.repeat == Repeat::OnlyUnsent };
         let answer = self.send(call).await?;
-        serde_json::from_slice(&answer.body).map_err(|error| {
-            let message = format!("the hub's answer to `{what}` could not be read");
-            Error::new(ErrorKind::Protocol, message)
-                .with_status(answer.status.as_u16())
-                .with_source(error)
-                .with_may_have_been_applied(repeat == Repeat::OnlyUnsent)
-        })
+        unread.json(&answer)
     }
 
     /// Makes a call. Everything but a status of success is an error.
     pub(crate) async fn send(&self, call: Call<'_>) -> Result<Answer> {
-        let deadline = Instant::now() + self.call_timeout;
+        let end = Instant::now() + self.call_timeout.max(call.persistence);
         let mut attempts = Attempts::new(&self.retry, call.repeat);
         loop {
+            // The last attempt may go beyond the end of the call where the hub may take that long to answer.
+            let now = Instant::now();
+            let deadline = end.min(now + self.call_timeout).max(now + call.patience);
             let failure = match self.attempt(&call, deadline).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
             let pause = match attempts.pause_after(&failure) {
-                Some(pause) if Instant::now() + pause < deadline => pause,
+                Some(pause) if Instant::now() + pause < end => pause,
                 _ => return Err(failure.into_error(call.repeat)),
             };
             tracing::debug!(call = call.what, error = %failure.error, ?pause, "call failed, will be sent again");
@@ -102,10 +119,17 @@ impl Http {
 
     async fn attempt(&self, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
         let request_id = Uuid::new_v4();
-        let request = self.request(call, request_id).map_err(Failure::not_sent)?;
-        let answer = self.transport.send(request, deadline, call.what, self.call_timeout).await?;
+        let limit = self.call_timeout.max(call.patience);
+        let authorization = self.credentials.authorization(SystemTime::now());
+        let authorization = match timeout_at(deadline, authorization).await {
+            Ok(authorization) => authorization,
+            Err(_) => Err(Error::new(ErrorKind::Connect, format!("there was no token within {limit:?}"))),
+        };
+        let request = authorization.and_then(|authorization| self.request(call, request_id, &authorization));
+        let request = request.map_err(Failure::not_sent)?;
+        let answer = self.transport.send(request, deadline, call.what, limit).await?;
         tracing::debug!(call = call.what, %request_id, status = answer.status.as_u16(), "the hub answered");
-        if answer.status.is_success() {
+        if answer.status.is_success() || (call.takes)(&answer) {
             return Ok(answer);
         }
         let status = answer.status.as_u16();
@@ -113,7 +137,12 @@ impl Http {
         Err(Failure { error, reach: Reach::Answered(status) })
     }
 
-    fn request(&self, call: &Call<'_>, request_id: Uuid) -> Result<Request<Full<Bytes>>> {
+    fn request(
+        &self,
+        call: &Call<'_>,
+        request_id: Uuid,
+        authorization: &Authorization,
+    ) -> Result<Request<Full<Bytes>>> {
         let not_built = |error: http::Error| {
             Error::new(ErrorKind::InvalidInput, format!("the request `{}` could not be built", call.what))
                 .with_source(error)
@@ -129,13 +158,12 @@ impl Http {
         let mut request = Request::builder()
             .method(call.method.clone())
             .uri(uri)
-            .header(header::HOST, self.host_header.clone())
-            .header(header::AUTHORIZATION, authorization(&self.tokens)?)
+            .header(header::AUTHORIZATION, authorization_header(authorization)?)
             .header(header::USER_AGENT, USER_AGENT)
             .header(header::ACCEPT, "application/json")
             .header("Request-Id", request_id.to_string());
-        if let Some(if_match) = &call.if_match {
-            request = request.header(header::IF_MATCH, if_match);
+        for (name, value) in &call.headers {
+            request = request.header(name, value);
         }
         // The hub answered a PUT without a Content-Type with 500 (rest.md 1.4).
         if call.body.is_some() {
@@ -145,13 +173,28 @@ impl Http {
     }
 }
 
-fn authorization(tokens: &TokenSource) -> Result<HeaderValue> {
-    let token = tokens.token(SystemTime::now())?;
-    let mut header = HeaderValue::from_str(token.secret.reveal()).map_err(|_| {
-        Error::new(
-            ErrorKind::InvalidInput,
-            "the SharedAccessSignature of the connection string has characters that no header can hold",
-        )
+/// What is known of a call when its answer is read.
+pub(crate) struct Unread {
+    pub(crate) what: &'static str,
+    pub(crate) changes: bool,
+}
+
+impl Unread {
+    pub(crate) fn json<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T> {
+        serde_json::from_slice(&answer.body).map_err(|error| {
+            let message = format!("the hub's answer to `{}` could not be read", self.what);
+            Error::new(ErrorKind::Protocol, message)
+                .with_status(answer.status.as_u16())
+                .with_source(error)
+                .with_may_have_been_applied(self.changes)
+        })
+    }
+}
+
+fn authorization_header(authorization: &Authorization) -> Result<HeaderValue> {
+    let mut header = HeaderValue::from_str(authorization.header.reveal()).map_err(|_| {
+        let message = "the SharedAccessSignature or token has characters that no header can hold";
+        Error::new(ErrorKind::InvalidInput, message)
     })?;
     header.set_sensitive(true);
     Ok(header)
@@ -159,11 +202,27 @@ fn authorization(tokens: &TokenSource) -> Result<HeaderValue> {
 
 /// Puts a refusal of the hub into an error.
 fn refusal(answer: &Answer, call: &Call<'_>) -> Error {
-    let text = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
-    let error =
-        error_from_http(answer.status.as_u16(), text("iothub-errorcode"), &answer.body, &call.subject);
-    match text("retry-after").and_then(|value| value.trim().parse().ok()) {
+    let (status, code) = (answer.status.as_u16(), answer.header("iothub-errorcode"));
+    let error = error_from_http(status, code, &answer.body, &call.subject);
+    match answer.header("retry-after").and_then(|value| value.trim().parse().ok()) {
         Some(seconds) => error.with_retry_after(Duration::from_secs(seconds)),
         None => error,
     }
+}
+
+/// The first among an error and its causes that is a `T`.
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        // `io::Error` hides what it wraps from `source`.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match wrapped {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
 }

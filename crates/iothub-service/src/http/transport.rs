@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,44 +12,55 @@ use hyper::body::Body as _;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use iothub_common::{Error, ErrorKind, Result, TlsConfig};
+use iothub_common::{ClientOptions, Error, ErrorKind, Result};
 use tokio::time::{Instant, timeout_at};
 
-use super::Answer;
 use super::connector::Connector;
+use super::{Answer, find};
 use crate::retry::Failure;
 
 /// The longest answer that is read. A full page of the largest twins is about half of it.
 const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
 /// Connections unused for this long are closed, before the hub (120 s) or something on the way does.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// An HTTP/2 connection with calls under way is asked for a sign of life this often: many calls hang on it.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
 
-/// The pool.
+type Pool = Client<Connector, Full<Bytes>>;
+
+/// The pool. It is replaced when it is `connection_age` old, so that no connection outlives a change of the hub's
+/// address for long: calls under way end on their connections, new ones look the name up again.
 pub(super) struct Transport {
-    client: Client<Connector, Full<Bytes>>,
+    connector: Connector,
+    connection_age: Duration,
+    /// With when it was made; none before the first call.
+    pool: Mutex<Option<(Pool, Instant)>>,
     address: String,
 }
 
 impl Transport {
-    pub(super) fn new(host: &str, port: u16, tls: &TlsConfig) -> Result<Self> {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .build(Connector::new(host, port, tls)?);
-        Ok(Self { client, address: format!("{host}:{port}") })
+    pub(super) fn new(
+        host: &str,
+        port: u16,
+        options: &ClientOptions,
+        connection_age: Duration,
+    ) -> Result<Self> {
+        let connector = Connector::new(host, port, options)?;
+        Ok(Self { connector, connection_age, pool: Mutex::new(None), address: format!("{host}:{port}") })
     }
 
-    /// Sends a request and reads the whole answer before `deadline`.
+    /// Sends a request and reads the whole answer before `deadline`; errors call that `limit`, the time for the call.
     pub(super) async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
         deadline: Instant,
         what: &str,
-        call_timeout: Duration,
+        limit: Duration,
     ) -> Result<Answer, Failure> {
         let connection = capture_connection(&mut request);
+        let pool = self.pool();
         let exchange = async {
-            let answer = self.client.request(request).await.map_err(|error| self.lost(error))?;
+            let answer = pool.request(request).await.map_err(|error| self.lost(error))?;
             let (head, body) = answer.into_parts();
             if body.size_hint().lower() > LONGEST_ANSWER as u64 {
                 return Err(self.too_long());
@@ -60,11 +72,21 @@ impl Transport {
             return result;
         }
         if connection.connection_metadata().is_some() {
-            let message = format!("no answer to `{what}` from {} within {call_timeout:?}", self.address);
+            let message = format!("no answer to `{what}` from {} within {limit:?}", self.address);
             return Err(Failure::unknown(Error::new(ErrorKind::Timeout, message)));
         }
-        let message = format!("could not reach {} within {call_timeout:?}; is the hub up?", self.address);
+        let message = format!("could not reach {} within {limit:?}; is the hub up?", self.address);
         Err(Failure::not_sent(Error::new(ErrorKind::Connect, message)))
+    }
+
+    fn pool(&self) -> Pool {
+        let now = Instant::now();
+        // A poisoned lock still holds a whole pool or none.
+        let mut kept = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((pool, made)) if now.duration_since(*made) < self.connection_age => pool.clone(),
+            _ => kept.insert((new_pool(self.connector.clone()), now)).0.clone(),
+        }
     }
 
     /// Tells what a request without an answer means.
@@ -101,19 +123,17 @@ impl Transport {
     }
 }
 
+fn new_pool(connector: Connector) -> Pool {
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .http2_keep_alive_interval(SIGN_OF_LIFE)
+        .build(connector)
+}
+
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transport").field("address", &self.address).finish_non_exhaustive()
     }
-}
-
-fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }

@@ -1,6 +1,6 @@
 //! How a device or module proves who it is (rest.md 3.3).
 
-use iothub_common::Secret;
+use iothub_common::{Result, Secret, SymmetricKey};
 use serde::{Deserialize, Serialize};
 
 use super::UnknownFields;
@@ -42,6 +42,36 @@ pub struct Authentication {
 }
 
 impl Authentication {
+    /// Makes it another kind, for an update. The keys of [`NewAuthentication::GeneratedKeys`] are made here, not by the
+    /// hub: it would make them anew with every update.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) when the system gives no random numbers for keys.
+    pub fn change_to(&mut self, new: NewAuthentication) -> Result<()> {
+        let (mut keys, mut thumbprints) = (SymmetricKeys::default(), Thumbprints::default());
+        self.kind = match new {
+            NewAuthentication::GeneratedKeys => {
+                keys.primary_key = Some(SymmetricKey::generate()?.to_base64());
+                keys.secondary_key = Some(SymmetricKey::generate()?.to_base64());
+                AuthenticationType::Sas
+            }
+            NewAuthentication::Keys { primary, secondary } => {
+                (keys.primary_key, keys.secondary_key) = (Some(primary), Some(secondary));
+                AuthenticationType::Sas
+            }
+            NewAuthentication::Thumbprints { primary, secondary } => {
+                (thumbprints.primary_thumbprint, thumbprints.secondary_thumbprint) =
+                    (Some(primary), secondary);
+                AuthenticationType::SelfSigned
+            }
+            NewAuthentication::CertificateAuthority => AuthenticationType::CertificateAuthority,
+            NewAuthentication::None => AuthenticationType::None,
+        };
+        (self.symmetric_key, self.x509_thumbprint) = (keys, thumbprints);
+        Ok(())
+    }
+
     /// Whether sending this would make the hub replace the keys: it generates both where neither is given.
     pub(crate) fn makes_the_hub_generate_keys(&self) -> bool {
         self.kind == AuthenticationType::Sas && !self.symmetric_key.any()
@@ -88,18 +118,23 @@ pub struct Thumbprints {
     pub unknown: UnknownFields,
 }
 
-/// A key as text or `null`. An empty text counts as no key (rest.md 3.3).
-mod key_text {
+/// A secret as text or `null`. An empty text counts as none (rest.md 3.3).
+pub(super) mod key_text {
     use super::*;
 
-    pub(super) fn serialize<S: serde::Serializer>(key: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::models) fn serialize<S: serde::Serializer>(
+        key: &Option<Secret>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         match key {
             Some(key) => to.serialize_some(key.reveal()),
             None => to.serialize_none(),
         }
     }
 
-    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
+    pub(in crate::models) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Secret>, D::Error> {
         let text = Option::<String>::deserialize(from)?;
         Ok(text.filter(|text| !text.is_empty()).map(Secret::from))
     }

@@ -1,11 +1,18 @@
 //! What goes to the hub and comes back, as serde types.
 
 mod authentication;
+mod configuration;
 mod device;
-mod hub_enum;
+mod digital_twin;
+pub(crate) mod hub_enum;
+mod job;
+pub(crate) mod method;
 mod module;
+mod raw;
+mod statistics;
 mod tags;
 mod timestamp;
+mod transfer_job;
 mod twin;
 mod twin_patch;
 mod unknown;
@@ -14,10 +21,23 @@ mod unknown;
 mod tests;
 
 pub use authentication::{Authentication, AuthenticationType, NewAuthentication, SymmetricKeys, Thumbprints};
+pub use configuration::{
+    Configuration, ConfigurationContent, ConfigurationMetrics, ConfigurationQueries,
+    ConfigurationQueriesTest, NewConfiguration,
+};
 pub use device::{ConnectionState, Device, DeviceCapabilities, DeviceStatus, NewDevice};
+pub use digital_twin::{DigitalTwin, DigitalTwinPatch};
+pub use job::{
+    DeviceJob, DeviceJobError, DeviceJobOutcome, DeviceJobStatistics, DeviceJobStatus, Job, JobStatus,
+    JobType, NewJob,
+};
+pub use method::{DirectMethod, MethodResponse};
 pub use module::{Module, NewModule};
+pub use raw::RawJson;
+pub use statistics::{DeviceStatistics, PurgedMessages, ServiceStatistics};
 pub use tags::Tags;
 pub use timestamp::Timestamp;
+pub use transfer_job::{NewTransferJob, StorageAuthentication, TransferJob};
 pub use twin::Twin;
 pub use twin_patch::{TwinContent, TwinPatch};
 pub use unknown::UnknownFields;

@@ -1,13 +1,12 @@
 //! What a twin shall become: a patch or a whole new content (twins.md 2.1, 2.3).
 
 use bytes::Bytes;
+use iothub_common::Result;
 use iothub_common::twin_rules::{self, Section};
-use iothub_common::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde_json::Value;
-use serde_json::value::{RawValue, to_raw_value};
 
-use super::Twin;
+use super::{RawJson, Twin, method};
 
 /// Keys at the top of a section that the hub writes when it is read and ignores when it is sent back (twins.md 2.5).
 const IGNORED: [&str; 2] = ["$version", "$metadata"];
@@ -51,7 +50,17 @@ impl TwinPatch {
     }
 
     pub(crate) fn body(&self) -> Result<Bytes> {
-        self.0.body()
+        self.0.json(None).map(|json| method::body(&json))
+    }
+
+    /// The patch with an etag beside it, as jobs want it.
+    pub(crate) fn json_with_etag(&self, etag: &str) -> Result<RawJson> {
+        self.0.json(Some(etag))
+    }
+
+    /// The two sections, checked.
+    pub(crate) fn sections(&self) -> Result<(Option<RawJson>, Option<RawJson>)> {
+        self.0.checked()
     }
 }
 
@@ -88,7 +97,12 @@ impl TwinContent {
             tags: Some(self.0.tags.clone().unwrap_or_else(|| empty.clone())),
             desired: Some(self.0.desired.clone().unwrap_or(empty)),
         };
-        whole.body()
+        whole.json(None).map(|json| method::body(&json))
+    }
+
+    /// The two sections, checked.
+    pub(crate) fn sections(&self) -> Result<(Option<RawJson>, Option<RawJson>)> {
+        self.0.checked()
     }
 }
 
@@ -105,59 +119,59 @@ struct Sections {
 }
 
 impl Sections {
+    fn checked(&self) -> Result<(Option<RawJson>, Option<RawJson>)> {
+        let checked = |part: &Option<Part>, section, name| match part {
+            Some(part) => part.checked(section, name).map(Some),
+            None => Ok(None),
+        };
+        let tags = checked(&self.tags, Section::Tags, "tags")?;
+        let desired = checked(&self.desired, Section::Desired, "desired properties")?;
+        Ok((tags, desired))
+    }
+
     /// Checks both sections, then writes the body.
-    fn body(&self) -> Result<Bytes> {
-        let tags = self.tags.as_ref().map(|part| part.checked(Section::Tags, "tags")).transpose()?;
-        let desired = self
-            .desired
-            .as_ref()
-            .map(|part| part.checked(Section::Desired, "desired properties"))
-            .transpose()?;
-        let body = Body { tags, properties: desired.map(|desired| Properties { desired }) };
-        serde_json::to_vec(&body).map(Bytes::from).map_err(|error| {
-            Error::new(ErrorKind::InvalidInput, "the twin could not be written as JSON").with_source(error)
-        })
+    fn json(&self, etag: Option<&str>) -> Result<RawJson> {
+        let (tags, desired) = self.checked()?;
+        RawJson::new(&Body { etag, tags, properties: desired.map(|desired| Properties { desired }) })
     }
 }
 
 #[derive(Serialize)]
 struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    tags: Option<&'a RawValue>,
+    etag: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    properties: Option<Properties<'a>>,
+    tags: Option<RawJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    properties: Option<Properties>,
 }
 
 #[derive(Serialize)]
-struct Properties<'a> {
-    desired: &'a RawValue,
+struct Properties {
+    desired: RawJson,
 }
 
 /// One section. That a value cannot be written as JSON is told when it is sent: setters do not fail.
 #[derive(Clone, Debug)]
-struct Part(std::result::Result<Box<RawValue>, String>);
+struct Part(Result<RawJson>);
 
 impl Part {
     fn new(value: &impl Serialize) -> Self {
-        Self(to_raw_value(value).map_err(|error| error.to_string()))
+        Self(RawJson::new(value))
     }
 
-    fn checked(&self, section: Section, name: &str) -> Result<&RawValue> {
-        let invalid = |why: &str| Error::new(ErrorKind::InvalidInput, format!("the {name} {why}"));
-        let raw = self
-            .0
-            .as_ref()
-            .map_err(|why| invalid("could not be written as JSON").with_source(why.as_str()))?;
-        let mut value: Value = serde_json::from_str(raw.get())
-            .map_err(|e| invalid("could not be read as JSON").with_source(e))?;
+    fn checked(&self, section: Section, name: &str) -> Result<RawJson> {
+        let json = self.0.clone().map_err(|error| error.context(format!("the {name} cannot be sent")))?;
+        let mut value: Value =
+            json.to().map_err(|error| error.context(format!("the {name} could not be read as JSON")))?;
         match &mut value {
             // Clears the section (twins.md 2.3).
-            Value::Null => return Ok(raw),
+            Value::Null => return Ok(json),
             Value::Object(members) => members.retain(|key, _| !IGNORED.contains(&key.as_str())),
             _ => {}
         }
         twin_rules::check_patch(section, &value)?;
-        Ok(raw)
+        Ok(json)
     }
 }
 

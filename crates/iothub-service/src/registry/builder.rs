@@ -6,32 +6,41 @@ use std::time::Duration;
 use iothub_common::{ClientOptions, Result, RetryPolicy, ServiceConnectionString};
 
 use super::Registry;
-use crate::http::Http;
+use crate::credentials::Credentials;
+use crate::http::{Http, HttpSettings};
 use crate::retry;
 
 /// How long a call may take, repetitions included, unless the builder says otherwise.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How old a connection may get unless the builder says otherwise.
+const CONNECTION_AGE: Duration = Duration::from_secs(5 * 60);
+
 /// Makes a [`Registry`]; see [`Registry::builder`].
 #[derive(Debug)]
 pub struct RegistryBuilder {
-    connection: ServiceConnectionString,
+    host_name: String,
+    credentials: Credentials,
     options: ClientOptions,
-    call_timeout: Duration,
-    retry: RetryPolicy,
+    settings: HttpSettings,
 }
 
 impl RegistryBuilder {
-    pub(super) fn new(connection: ServiceConnectionString) -> Self {
-        Self {
-            connection,
-            options: ClientOptions::default(),
-            call_timeout: CALL_TIMEOUT,
-            retry: retry::default_policy(),
-        }
+    pub(super) fn of_connection_string(connection: &ServiceConnectionString) -> Result<Self> {
+        let credentials = Credentials::of_connection_string(connection)?;
+        Ok(Self::new(connection.host_name(), credentials))
     }
 
-    /// Ports and certificates.
+    pub(super) fn new(host_name: &str, credentials: Credentials) -> Self {
+        let settings = HttpSettings {
+            call_timeout: CALL_TIMEOUT,
+            connection_age: CONNECTION_AGE,
+            retry: retry::default_policy(),
+        };
+        Self { host_name: host_name.to_owned(), credentials, options: ClientOptions::default(), settings }
+    }
+
+    /// Ports, certificates, and the proxy on the way to the hub.
     pub fn options(mut self, options: ClientOptions) -> Self {
         self.options = options;
         self
@@ -39,7 +48,14 @@ impl RegistryBuilder {
 
     /// How long a call may take, repetitions included; 60 s by default.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
-        self.call_timeout = timeout;
+        self.settings.call_timeout = timeout;
+        self
+    }
+
+    /// How old a connection may get before new calls use a new one, so that the registry follows when the hub's name
+    /// gets another address; 5 minutes by default. Calls under way are not disturbed.
+    pub fn connection_age(mut self, age: Duration) -> Self {
+        self.settings.connection_age = age;
         self
     }
 
@@ -52,10 +68,10 @@ impl RegistryBuilder {
     ///   throttled them (429);
     /// - requests that only read, also when the connection was lost or the hub answered 408, 500, 502, 503 or 504.
     ///
-    /// Other requests fail, with [`may_have_been_applied`](crate::Error::may_have_been_applied) set where the hub may
+    /// With the defaults a call outlives half a minute of throttling. Other requests fail, with [`may_have_been_applied`](crate::Error::may_have_been_applied) set where the hub may
     /// have acted. A `Retry-After` of the hub is honoured.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.retry = policy;
+        self.settings.retry = policy;
         self
     }
 
@@ -66,7 +82,7 @@ impl RegistryBuilder {
     /// [`Certificate`](crate::ErrorKind::Certificate) when no TLS configuration can be made of the options;
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the host name is none.
     pub fn build(self) -> Result<Registry> {
-        let http = Http::new(&self.connection, &self.options, self.call_timeout, self.retry)?;
+        let http = Http::new(&self.host_name, self.credentials, &self.options, self.settings)?;
         Ok(Registry { http: Arc::new(http) })
     }
 }

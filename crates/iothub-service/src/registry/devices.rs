@@ -1,20 +1,11 @@
 //! Devices (rest.md 3).
 
-use std::fmt;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use futures_core::Stream;
-use futures_util::{StreamExt, TryStreamExt, stream};
 use http::Method;
-use iothub_common::{ETag, Error, ErrorKind, Identity, IfMatch, Result, Subject};
+use iothub_common::{ETag, Error, ErrorKind, Identity, IfMatch, Result};
 
 use super::Registry;
 use crate::http::Call;
 use crate::models::{Authentication, Device, NewDevice};
-
-/// The most devices that one list answer holds (rest.md 14).
-const LONGEST_LIST: usize = 1000;
 
 impl Registry {
     /// Creates a device: `registry.create_device("myDevice")`, or a [`NewDevice`] with more than an id.
@@ -87,50 +78,6 @@ impl Registry {
         let call = Call::change("delete device", Method::DELETE, "devices", &identity);
         self.http.send(call.if_match(if_match)?).await?;
         Ok(())
-    }
-
-    /// All devices, in no particular order, as a stream. Nothing is sent before the stream is polled.
-    ///
-    /// An item that is an error is the last one. A hub with 1,000 devices or more gives the first 1,000 and then an
-    /// error that says so.
-    pub fn list_devices(&self) -> DeviceStream {
-        let registry = self.clone();
-        let devices = stream::once(async move { registry.first_devices().await }).try_flatten();
-        DeviceStream { items: devices.boxed() }
-    }
-
-    /// The devices of one answer, then an error where there may be more: never a list that is silently short.
-    async fn first_devices(&self) -> Result<impl Stream<Item = Result<Device>> + Send + use<>> {
-        let call = Call::read("list devices", "/devices".to_owned(), Subject::Hub(self.host_name()))
-            .query("top", LONGEST_LIST);
-        let devices: Vec<Device> = self.http.json(call).await?;
-        let cut = (devices.len() >= LONGEST_LIST).then(|| {
-            let message = format!(
-                "the hub gave {LONGEST_LIST} devices, the most in one answer; it may have more than these"
-            );
-            Err(Error::new(ErrorKind::Protocol, message))
-        });
-        Ok(stream::iter(devices.into_iter().map(Ok).chain(cut)))
-    }
-}
-
-/// The devices of a hub, see [`Registry::list_devices`].
-#[must_use = "streams do nothing unless polled"]
-pub struct DeviceStream {
-    items: stream::BoxStream<'static, Result<Device>>,
-}
-
-impl Stream for DeviceStream {
-    type Item = Result<Device>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.items.poll_next_unpin(cx)
-    }
-}
-
-impl fmt::Debug for DeviceStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeviceStream").finish_non_exhaustive()
     }
 }
 

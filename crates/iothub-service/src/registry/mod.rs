@@ -1,9 +1,19 @@
 //! The registry: the hub's identities and twins.
 
 mod builder;
+mod bulk;
+mod change;
+mod configurations;
 mod devices;
+mod digital_twins;
 mod ensure;
+mod jobs;
+mod list;
+mod methods;
 mod modules;
+mod query;
+mod statistics;
+mod transfer_jobs;
 mod twins;
 
 use std::fmt;
@@ -12,8 +22,11 @@ use std::sync::Arc;
 use iothub_common::{ClientOptions, Result};
 
 pub use self::builder::RegistryBuilder;
-pub use self::devices::DeviceStream;
+pub use self::bulk::{Bulk, BulkItem, BulkReport, BulkResult};
+pub use self::change::KeySlot;
 pub use self::ensure::Ensured;
+pub use self::list::DeviceStream;
+pub use self::query::{ItemType, Page, Pages, Query};
 use crate::http::Http;
 
 /// The identities and twins of a hub: the entry to everything that a service does.
@@ -65,7 +78,37 @@ impl Registry {
     ///
     /// Those of [`Registry::from_connection_string`].
     pub fn builder(connection_string: &str) -> Result<RegistryBuilder> {
-        Ok(RegistryBuilder::new(connection_string.parse()?))
+        RegistryBuilder::of_connection_string(&connection_string.parse()?)
+    }
+
+    /// Opens the registry of a hub by its host name (`myhub.azure-devices.net`) for a service that signs in with
+    /// Microsoft Entra ID: with any `TokenCredential` of `azure_core`, such as those of `azure_identity`. Does no
+    /// network I/O.
+    ///
+    /// The token is asked for with the first call, kept, and asked for again five minutes before it ends. The identity
+    /// needs a role on the hub, such as *IoT Hub Registry Contributor* or *IoT Hub Data Contributor*.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Registry::from_connection_string_with`]. A credential that gives no token fails the calls, as
+    /// [`Unauthorized`](crate::ErrorKind::Unauthorized) or, where it could not be reached, as
+    /// [`Connect`](crate::ErrorKind::Connect).
+    #[cfg(feature = "entra-id")]
+    pub fn with_token_credential(
+        host_name: &str,
+        credential: Arc<dyn azure_core::credentials::TokenCredential>,
+        options: ClientOptions,
+    ) -> Result<Self> {
+        Self::builder_with_token_credential(host_name, credential).options(options).build()
+    }
+
+    /// A builder for [`Registry::with_token_credential`], to set more than options.
+    #[cfg(feature = "entra-id")]
+    pub fn builder_with_token_credential(
+        host_name: &str,
+        credential: Arc<dyn azure_core::credentials::TokenCredential>,
+    ) -> RegistryBuilder {
+        RegistryBuilder::new(host_name, crate::credentials::Credentials::of_token_credential(credential))
     }
 
     /// The host name of the hub, as in the connection string.
