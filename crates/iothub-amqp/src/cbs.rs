@@ -12,10 +12,13 @@ use crate::message::{Body, Message, application_properties};
 pub const ADDRESS: &str = "$cbs";
 /// The token type of every SDK but C# (amqp.md 2.2).
 const SAS_TYPE: &str = "servicebus.windows.net:sastoken";
+/// The token type of Microsoft Entra ID, in the spelling of C# and Java.
+const BEARER_TYPE: &str = "Bearer";
 
-/// The request that presents `token` for `audience`.
+/// The request that presents `token` for `audience`: `SharedAccessSignature …` or `Bearer …`.
 pub fn put_token(id: &str, audience: &str, token: &str) -> Message {
     let text = |s: &str| SimpleValue::String(s.to_owned());
+    let token_type = if token.starts_with("Bearer ") { BEARER_TYPE } else { SAS_TYPE };
     Message {
         properties: Some(
             Properties::builder()
@@ -27,7 +30,7 @@ pub fn put_token(id: &str, audience: &str, token: &str) -> Message {
         annotations: None,
         application_properties: Some(application_properties([
             ("operation", text("put-token")),
-            ("type", text(SAS_TYPE)),
+            ("type", text(token_type)),
             ("name", text(audience)),
         ])),
         body: Body::Value(Value::String(token.to_owned())),

@@ -6,6 +6,7 @@ use fe2o3_amqp::{
     frames::sasl::{Frame, FrameCodec},
     types::sasl::{SaslCode, SaslInit, SaslMechanisms, SaslOutcome},
 };
+use iothub_common::Secret;
 use serde_amqp::primitives::{Array, Symbol};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -20,6 +21,7 @@ use crate::guard;
 
 const AMQP_HEADER: [u8; 8] = *b"AMQP\x00\x01\x00\x00";
 const SASL_HEADER: [u8; 8] = *b"AMQP\x03\x01\x00\x00";
+const PLAIN: &str = "PLAIN";
 /// A SAS token in a PLAIN response is the longest thing in a SASL frame.
 const MAX_SASL_FRAME: usize = 8192;
 
@@ -32,6 +34,45 @@ pub async fn client<Io: AsyncRead + AsyncWrite + Unpin>(io: &mut Io) -> io::Resu
         return Ok(());
     }
     Err(invalid(format!("the peer does not speak bare AMQP 1.0, it answered {answer:?}")))
+}
+
+/// A name and a password for SASL PLAIN (amqp.md 1.3).
+#[derive(Debug, Clone)]
+pub struct Plain {
+    /// Who logs in.
+    pub name: String,
+    /// A whole token.
+    pub password: Secret,
+}
+
+/// Logs in with SASL PLAIN, then exchanges AMQP headers. Refused credentials are `PermissionDenied`.
+pub async fn client_plain<Io: AsyncRead + AsyncWrite + Unpin>(io: &mut Io, plain: &Plain) -> io::Result<()> {
+    io.write_all(&SASL_HEADER).await?;
+    io.flush().await?;
+    let answer = read_header(io).await?;
+    if answer != SASL_HEADER {
+        return Err(invalid(format!("the peer does not offer SASL, it answered {answer:?}")));
+    }
+    let Frame::Mechanisms(offer) = read_frame(io).await? else {
+        return Err(invalid("SASL without an offer of mechanisms".into()));
+    };
+    if !offer.sasl_server_mechanisms.0.iter().any(|m| m.as_str() == PLAIN) {
+        return Err(invalid("the peer does not offer SASL PLAIN".into()));
+    }
+    let response = format!("\0{}\0{}", plain.name, plain.password.reveal());
+    let init = SaslInit {
+        mechanism: Symbol::from(PLAIN),
+        initial_response: Some(response.into_bytes().into()),
+        hostname: None,
+    };
+    write_frame(io, Frame::Init(init)).await?;
+    let Frame::Outcome(outcome) = read_frame(io).await? else {
+        return Err(invalid("SASL without an outcome".into()));
+    };
+    match outcome.code {
+        SaslCode::Ok => client(io).await,
+        code => Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("SASL login refused: {code:?}"))),
+    }
 }
 
 /// A SASL login that a client asked for.
@@ -140,4 +181,44 @@ async fn write_frame<Io: AsyncWrite + Unpin>(io: &mut Io, frame: Frame) -> io::R
 
 fn invalid(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    async fn log_in(mechanisms: &[&str], password: &str) -> (io::Result<()>, Option<Vec<u8>>) {
+        let (mut here, mut there) = tokio::io::duplex(1024);
+        let plain = Plain { name: "owner@sas.root.hub".into(), password: Secret::from("right".to_owned()) };
+        let check = |login: Login| login.response.ends_with(password.as_bytes()).then_some(login.response);
+        let (ours, theirs) = tokio::join!(
+            async {
+                let result = client_plain(&mut here, &plain).await;
+                drop(here);
+                result
+            },
+            async {
+                let result = server(&mut there, mechanisms, Duration::from_secs(60), check).await;
+                drop(there);
+                result
+            }
+        );
+        (ours, theirs.ok().flatten())
+    }
+
+    #[tokio::test]
+    async fn plain_is_name_and_password_between_nuls() {
+        let (ours, theirs) = log_in(&["ANONYMOUS", "PLAIN"], "right").await;
+        ours.unwrap();
+        assert_eq!(theirs.unwrap(), b"\0owner@sas.root.hub\0right");
+    }
+
+    #[tokio::test]
+    async fn a_refused_login_and_a_server_without_plain_are_told_apart() {
+        let (ours, _) = log_in(&["PLAIN"], "wrong").await;
+        assert_eq!(ours.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        let (ours, _) = log_in(&["ANONYMOUS"], "right").await;
+        assert_eq!(ours.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
 }

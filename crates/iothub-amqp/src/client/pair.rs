@@ -5,7 +5,10 @@ use std::time::Duration;
 use crate::{
     message::Message,
     proto::{AttachOptions, Connection, Credit, Event, LinkId, Outcome, Outgoing, SessionId},
-    types::definitions::{Error as AmqpError, Fields, SenderSettleMode},
+    types::{
+        definitions::{Error as AmqpError, Fields, SenderSettleMode},
+        messaging::Target,
+    },
 };
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -20,6 +23,7 @@ const ATTACH_LIMIT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Pair {
     address: String,
+    reply_to: Option<String>,
     sender: Option<LinkId>,
     receiver: Option<LinkId>,
     attached: u8,
@@ -51,7 +55,21 @@ pub enum Change {
 impl Pair {
     /// A pair that is not attached yet.
     pub fn new(address: impl Into<String>) -> Self {
-        Self { address: address.into(), sender: None, receiver: None, attached: 0, give_up_at: None }
+        Self {
+            address: address.into(),
+            reply_to: None,
+            sender: None,
+            receiver: None,
+            attached: 0,
+            give_up_at: None,
+        }
+    }
+
+    /// Names the place where answers arrive: Event Hubs looks for the request's `reply-to` among the targets of
+    /// the links it sends on, where the hub goes by the connection (amqp.md 5.7).
+    pub fn reply_to(mut self, address: impl Into<String>) -> Self {
+        self.reply_to = Some(address.into());
+        self
     }
 
     /// Whether the links are neither there nor asked for.
@@ -84,9 +102,11 @@ impl Pair {
             properties: properties.clone(),
             ..AttachOptions::sender(format!("sender-{unique}"), &self.address)
         };
+        let target = Target { address: self.reply_to.clone(), ..Target::default() };
         let receiver = AttachOptions {
             snd_settle_mode,
             properties,
+            target: Some(target),
             ..AttachOptions::receiver(format!("receiver-{unique}"), &self.address, Credit::Auto(CREDIT))
         };
         self.attached = 0;
