@@ -45,7 +45,7 @@ pub use connection_string::{Credential, DeviceConnectionString, ServiceConnectio
 pub use error::{Error, ErrorKind, Result, Subject, connect_error};
 pub use etag::{ETag, IfMatch};
 pub use identity::Identity;
-pub use options::ClientOptions;
+pub use options::{ClientOptions, Transport};
 pub use proxy::Proxy;
 pub use retry::{Backoff, RetryPolicy};
 pub use sas::{SasToken, Token, TokenSource};

@@ -10,6 +10,18 @@ use crate::tls::TlsConfig;
 /// Hosts of this machine: what a proxy is never asked for when the environment names it.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 
+/// What AMQP travels in.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// TLS on port 5671.
+    #[default]
+    Amqp,
+    /// A WebSocket on the HTTPS port, 443: for networks that let nothing else out, and for HTTP proxies. Needs the
+    /// feature `websocket`.
+    AmqpWebSocket,
+}
+
 /// Options every client takes. The defaults suit a hub in the cloud.
 #[derive(Clone, Debug, Default)]
 pub struct ClientOptions {
@@ -19,7 +31,8 @@ pub struct ClientOptions {
     pub amqps_port: Option<u16>,
     /// Whom to trust.
     pub tls: TlsConfig,
-    /// The HTTP proxy on the way to the hub; none when not set.
+    /// The HTTP proxy on the way to the hub; none when not set. It carries HTTPS and [`Transport::AmqpWebSocket`]; a
+    /// client with [`Transport::Amqp`] refuses it, since proxies seldom let port 5671 through.
     pub proxy: Option<Proxy>,
 }
 

@@ -1,5 +1,7 @@
 //! An HTTP proxy on the way to the hub, and which hosts are reached without it. Nothing here connects.
 
+mod tunnel;
+
 use std::fmt;
 use std::net::IpAddr;
 
@@ -9,6 +11,9 @@ use percent_encoding::percent_decode_str;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::Secret;
+
+#[doc(hidden)]
+pub use tunnel::Tunnel;
 
 /// The port of a proxy whose URL names none: that of its scheme, `http`.
 const DEFAULT_PORT: u16 = 80;
