@@ -3,7 +3,8 @@
 
 #[cfg(feature = "device")]
 pub use iothub_device::{
-    ConnectionStatus, DesiredUpdate, DesiredUpdates, ModuleClient, ModuleClientBuilder, StatusChanges,
+    ConnectionStatus, DesiredUpdate, DesiredUpdates, DeviceClient, Message, MethodRequest, ModuleClient,
+    Multiplexer, ReceivedMessage, ReportedState, StatusChanges,
 };
 
 #[cfg(feature = "service")]

@@ -2,10 +2,14 @@
 #![allow(dead_code)] // Each test file uses its part.
 #![allow(clippy::unwrap_used)]
 
+mod cable;
+
 use std::{future::Future, time::Duration};
 
 use iothub::{ClientOptions, ModuleClient, Registry, RetryPolicy};
 use iothub_emulator::LocalHub;
+
+pub(crate) use cable::Cable;
 
 pub(crate) const DEVICE: &str = "test-device";
 pub(crate) const MODULE: &str = "test-module";

@@ -37,6 +37,7 @@ mod methods;
 mod module;
 mod multiplexer;
 mod received;
+mod reported_state;
 mod status;
 mod telemetry;
 mod twin;
@@ -45,13 +46,15 @@ pub use builder::{ClientBuilder, DeviceClientBuilder, ModuleClientBuilder};
 pub use desired::{DesiredUpdate, DesiredUpdates};
 pub use device::DeviceClient;
 pub use iothub_common::{
-    ClientOptions, Error, ErrorKind, Properties, Result, RetryPolicy, TlsConfig, TwinProperties,
+    ClientCertificate, ClientOptions, Error, ErrorKind, Properties, Proxy, Result, RetryPolicy, Secret, TlsConfig,
+    Transport, TwinProperties,
 };
 pub use message::Message;
 pub use methods::{MethodRequest, MethodRequests};
 pub use module::ModuleClient;
 pub use multiplexer::Multiplexer;
 pub use received::{ReceivedMessage, ReceivedMessages};
+pub use reported_state::ReportedState;
 pub use status::{ConnectionStatus, StatusChanges};
 pub use twin::Twin;
 
