@@ -179,6 +179,18 @@ impl HubError {
         }))
     }
 
+    /// Body of direct methods: `Message` is JSON text with the number, and `info` in it (rest.md 2.1, shape B).
+    pub fn nested_body(&self, info: &serde_json::Value, now: SystemTime) -> Bytes {
+        let message = json!({
+            "errorCode": self.code,
+            "trackingId": tracking_id(now),
+            "message": self.text,
+            "info": info,
+            "timestampUtc": Timestamp::from(now).for_twin(),
+        });
+        json_bytes(&json!({ "Message": message.to_string(), "ExceptionMessage": "" }))
+    }
+
     /// Body for the device side, for AMQP descriptions too:
     /// `{"errorCode":n,"trackingId":"…","message":"{text}","timestampUtc":"…"}`.
     pub fn device_body(&self, now: SystemTime) -> Bytes {

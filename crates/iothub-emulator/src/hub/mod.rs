@@ -40,7 +40,7 @@ use self::error::json_bytes;
 use self::live::{Live, Mailbox};
 use self::messaging::{Messaging, Signals};
 use self::registry::State;
-use self::timestamp::Timestamp;
+pub(crate) use self::timestamp::Timestamp;
 
 /// What a hub is made with.
 #[derive(Clone, Debug)]

@@ -4,8 +4,8 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use tracing::debug;
 
-use super::call::{Query, header};
-use crate::hub::{ErrorCode, Hub, HubError, Rights, Who};
+use super::call::{Params, Query, header};
+use crate::hub::{ErrorCode, Grant, Hub, HubError, Rights, Who};
 
 /// What an endpoint asks of its caller.
 #[derive(Clone, Copy)]
@@ -14,6 +14,8 @@ pub(super) enum Access {
     Everyone,
     /// A token of a policy with these rights.
     Right(Rights),
+    /// A token that allows to act as the device or module in the path.
+    Identity,
 }
 
 /// Every date is taken for a version, as the official clients send many; without one the hub refuses.
@@ -45,19 +47,30 @@ pub(super) fn authorize(
     headers: &HeaderMap,
     segments: &[String],
     right: Rights,
-) -> Result<(), HubError> {
-    let Some(token) = header(headers, &AUTHORIZATION) else {
-        return Err(unauthorized("no Authorization header"));
-    };
-    let grant = hub.check_token(token)?;
+) -> Result<Grant, HubError> {
+    let grant = grant(hub, headers)?;
     let resource = format!("{}/{}", hub.host_name(), segments.join("/"));
     if !grant.covers(&resource) {
         return Err(unauthorized("the token is for another resource"));
     }
     match &grant.who {
-        Who::Policy { rights, .. } if rights.contains(right) => Ok(()),
+        Who::Policy { rights, .. } if rights.contains(right) => Ok(grant),
         Who::Policy { .. } => Err(unauthorized("the policy lacks the right")),
         Who::Identity(_) => Err(unauthorized("devices and modules have no service rights")),
+    }
+}
+
+/// Whether the token in the headers allows to act as who is named in the path.
+pub(super) fn authorize_identity(hub: &Hub, headers: &HeaderMap, params: &Params) -> Result<Grant, HubError> {
+    let grant = grant(hub, headers)?;
+    grant.require_identity(&params.identity()?)?;
+    Ok(grant)
+}
+
+fn grant(hub: &Hub, headers: &HeaderMap) -> Result<Grant, HubError> {
+    match header(headers, &AUTHORIZATION) {
+        Some(token) => hub.check_token(token),
+        None => Err(unauthorized("no Authorization header")),
     }
 }
 

@@ -44,19 +44,50 @@ pub(super) struct Answer {
 impl Answer {
     /// 200 with JSON; also for creations (rest.md 1.7).
     pub(super) fn json(value: &Value) -> Self {
-        let body = Bytes::from(value.to_string());
+        Self::json_text(Bytes::from(value.to_string()))
+    }
+
+    /// 200 with JSON that is text already.
+    pub(super) fn json_text(body: Bytes) -> Self {
         Self { status: StatusCode::OK, headers: vec![(CONTENT_TYPE, JSON)], body }
+    }
+
+    /// 200 with bytes of any kind.
+    pub(super) fn bytes(body: Bytes) -> Self {
+        Self { status: StatusCode::OK, headers: Vec::new(), body }
     }
 
     /// 200 with one identity or twin: its etag goes into a header too, quoted.
     pub(super) fn entity(value: &Value) -> Self {
-        let mut answer = Self::json(value);
+        let answer = Self::json(value);
         let etag = value.get("etag").and_then(Value::as_str);
-        // Etags are base64, so the header value is always valid.
-        if let Some(Ok(etag)) = etag.map(|etag| HeaderValue::try_from(format!("\"{etag}\""))) {
-            answer.headers.push((ETAG, etag));
+        match etag {
+            Some(etag) => answer.with_etag(etag),
+            None => answer,
         }
-        answer
+    }
+
+    /// An etag or a lock; the header has it in quotes (rest.md 1.5).
+    pub(super) fn with_etag(mut self, etag: &str) -> Self {
+        // Etags are base64 and locks UUIDs, so the header value is always valid.
+        if let Ok(etag) = HeaderValue::try_from(format!("\"{etag}\"")) {
+            self.headers.push((ETAG, etag));
+        }
+        self
+    }
+
+    /// One more header; left out when HTTP cannot carry it.
+    pub(super) fn with_header(mut self, name: &str, value: &str) -> Self {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            self.headers.push((name, value));
+        }
+        self
+    }
+
+    /// A refusal of the kind that direct methods have: JSON in a member of JSON (rest.md 2.1, shape B).
+    pub(super) fn nested_refusal(error: &HubError, info: &Value, now: SystemTime) -> Self {
+        let headers = vec![(CONTENT_TYPE, JSON), (ERROR_CODE, HeaderValue::from_static(error.name))];
+        Self { status: status_of(error), headers, body: error.nested_body(info, now) }
     }
 
     /// 204, for deletions.
@@ -82,9 +113,12 @@ impl Refusal {
     fn into_answer(self, now: SystemTime) -> Answer {
         let mut headers = vec![(CONTENT_TYPE, JSON), (ERROR_CODE, HeaderValue::from_static(self.error.name))];
         headers.extend(self.allow.map(|methods| (ALLOW, methods)));
-        let status = StatusCode::from_u16(self.error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Answer { status, headers, body: self.error.service_body(now) }
+        Answer { status: status_of(&self.error), headers, body: self.error.service_body(now) }
     }
+}
+
+fn status_of(error: &HubError) -> StatusCode {
+    StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 // The refusals of this front itself. The hub's table has no codes for the plain HTTP ones.

@@ -6,9 +6,10 @@ use http::{HeaderMap, HeaderValue};
 use iothub_common::Identity;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::answer;
-use crate::hub::{Hub, HubError, Precondition};
+use crate::hub::{Grant, Hub, HubError, Precondition};
 
 /// One request: routed, authorized and completely read.
 pub(super) struct Call {
@@ -17,6 +18,8 @@ pub(super) struct Call {
     pub(super) query: Query,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// What the token proved; none where everyone may call.
+    pub(super) grant: Option<Grant>,
 }
 
 /// The ids in the path, by the name they have in the route's pattern.
@@ -38,11 +41,13 @@ impl Call {
 
     /// The device or, where the path names one, the module that is meant.
     pub(super) fn identity(&self) -> Result<Identity, HubError> {
-        let identity = match self.module() {
-            "" => Identity::device(self.device()),
-            module => Identity::module(self.device(), module),
-        };
-        identity.map_err(|error| answer::argument_invalid(error.to_string()))
+        self.params.identity()
+    }
+
+    /// The lock token in the path.
+    pub(super) fn lock(&self) -> Result<Uuid, HubError> {
+        let lock = self.params.get("lock");
+        Uuid::try_parse(lock).map_err(|_| answer::argument_invalid(format!("'{lock}' is no lock token")))
     }
 
     /// The body, which must be JSON. `malformed` makes the answer to one that is not, as endpoints differ in it.
@@ -63,6 +68,15 @@ impl Call {
 impl Params {
     pub(super) fn push(&mut self, name: &'static str, value: String) {
         self.0.push((name, value));
+    }
+
+    /// The device or, where the path names one, the module that is meant.
+    pub(super) fn identity(&self) -> Result<Identity, HubError> {
+        let identity = match self.get("m") {
+            "" => Identity::device(self.get("d")),
+            module => Identity::module(self.get("d"), module),
+        };
+        identity.map_err(|error| answer::argument_invalid(error.to_string()))
     }
 
     /// Empty where the pattern has no such name.

@@ -1,4 +1,4 @@
-//! The REST half of the hub over HTTP/1.1: registry, twins, statistics.
+//! The REST half of the hub over HTTP/1.1: registry, twins, methods, messages, statistics.
 //!
 //! A request goes through `HttpFront::exchange`: route, api-version, authorization, body, handler; the first step that
 //! objects gives the answer. What the hub says and why is cited from the protocol reference (`rest.md`).
@@ -7,7 +7,10 @@ mod access;
 mod answer;
 mod body;
 mod call;
+mod device_messages;
 mod devices;
+mod feedback;
+mod methods;
 mod modules;
 mod router;
 mod routes;
@@ -114,11 +117,13 @@ impl HttpFront {
         if route.versioned {
             access::check_api_version(&query)?;
         }
-        if let Access::Right(right) = route.access {
-            access::authorize(&self.hub, headers, &segments, right)?;
-        }
+        let grant = match route.access {
+            Access::Everyone => None,
+            Access::Right(right) => Some(access::authorize(&self.hub, headers, &segments, right)?),
+            Access::Identity => Some(access::authorize_identity(&self.hub, headers, &params)?),
+        };
         let body = body::read(headers, incoming).await?;
-        let call = Call { hub: self.hub.clone(), params, query, headers: headers.clone(), body };
+        let call = Call { hub: self.hub.clone(), params, query, headers: headers.clone(), body, grant };
         Ok((route.handler)(call).await?)
     }
 }

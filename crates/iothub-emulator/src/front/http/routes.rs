@@ -4,12 +4,13 @@ use http::Method;
 
 use super::access::Access;
 use super::router::Router;
-use super::{devices, modules, statistics, twins};
+use super::{device_messages, devices, feedback, methods, modules, statistics, twins};
 use crate::hub::Rights;
 
 /// Where two patterns fit a path the earlier line counts: put fixed paths before those with ids.
 pub(super) fn router() -> Router {
     const GET: Method = Method::GET;
+    const POST: Method = Method::POST;
     const PUT: Method = Method::PUT;
     const PATCH: Method = Method::PATCH;
     const DELETE: Method = Method::DELETE;
@@ -37,6 +38,26 @@ pub(super) fn router() -> Router {
         .on(GET, "/twins/{d}/modules/{m}", SERVICE, twins::get)
         .on(PATCH, "/twins/{d}/modules/{m}", SERVICE, twins::patch)
         .on(PUT, "/twins/{d}/modules/{m}", SERVICE, twins::put)
+        // Methods (rest.md 7); Node's modules call them without a version
+        .on(POST, "/twins/{d}/methods", SERVICE, methods::invoke)
+        .unversioned()
+        .on(POST, "/twins/{d}/modules/{m}/methods", SERVICE, methods::invoke)
+        .unversioned()
+        // Messages (rest.md 3.1, 11)
+        .on(DELETE, "/devices/{d}/commands", SERVICE, device_messages::purge)
+        .on(POST, "/devices/{d}/messages/events", Access::Identity, device_messages::send)
+        .on(POST, "/devices/{d}/modules/{m}/messages/events", Access::Identity, device_messages::send)
+        .on(GET, "/devices/{d}/messages/devicebound", Access::Identity, device_messages::receive)
+        .on(DELETE, "/devices/{d}/messages/devicebound/{lock}", Access::Identity, device_messages::complete)
+        .on(
+            POST,
+            "/devices/{d}/messages/devicebound/{lock}/abandon",
+            Access::Identity,
+            device_messages::abandon,
+        )
+        .on(GET, "/messages/servicebound/feedback", SERVICE, feedback::receive)
+        .on(DELETE, "/messages/servicebound/feedback/{lock}", SERVICE, feedback::complete)
+        .on(POST, "/messages/servicebound/feedback/{lock}/abandon", SERVICE, feedback::abandon)
         // Statistics (rest.md 3.1)
         .on(GET, "/statistics/devices", REGISTRY_READ, statistics::devices)
         .on(GET, "/statistics/service", SERVICE, statistics::service)

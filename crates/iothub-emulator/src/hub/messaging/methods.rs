@@ -233,6 +233,11 @@ impl Hub {
         }
     }
 
+    /// Calls of a device's or module's methods that are under way, those that wait for it to connect included.
+    pub fn method_calls(&self, target: &Identity) -> usize {
+        self.lock().messaging.methods.in_flight.get(target).copied().unwrap_or_default()
+    }
+
     fn enter_method(&self, target: &Identity) -> Result<Place, HubError> {
         let mut inner = self.lock();
         inner.state.check_usable(target, self.name())?;

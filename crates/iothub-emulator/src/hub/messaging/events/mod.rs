@@ -14,10 +14,14 @@ use self::partition::Partition;
 use self::readers::Readers;
 use super::message::Message;
 use super::routes;
-use crate::hub::error::HubError;
+use crate::hub::error::{ErrorCode, HubError};
+use crate::hub::token::{Grant, Who};
 use crate::hub::{Hub, Inner};
 
 pub use readers::ReaderRefused;
+
+/// A message, or all messages that come together, bytes (amqp.md 8).
+const MAX_SIZE: usize = 262_144;
 
 /// Something a device or module has sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +58,15 @@ impl ConnectionAuth {
     pub const DEVICE_SAS: Self = Self { scope: "device", kind: "sas" };
     /// A token of the module.
     pub const MODULE_SAS: Self = Self { scope: "module", kind: "sas" };
+
+    /// What a token proves.
+    pub fn of(grant: &Grant) -> Self {
+        match &grant.who {
+            Who::Policy { .. } => Self::HUB_SAS,
+            Who::Identity(identity) if identity.module_id().is_some() => Self::MODULE_SAS,
+            Who::Identity(_) => Self::DEVICE_SAS,
+        }
+    }
 
     /// The JSON that events carry.
     pub fn to_json(self) -> String {
@@ -138,7 +151,7 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// 404001 also when the device is disabled, 404010; 403004 when the module that gets a message has too many
+    /// 404001 also when the device is disabled, 404010; 413001 over 256 KiB in all; 403004 when the module that gets a message has too many
     /// already, those before it are taken.
     pub fn publish(
         &self,
@@ -147,6 +160,11 @@ impl Hub {
         messages: Vec<Message>,
     ) -> Result<(), HubError> {
         let now = self.now();
+        let size: usize = messages.iter().map(Message::size).sum();
+        if size > MAX_SIZE {
+            let text = format!("The message or batch has {size} bytes, at most {MAX_SIZE} are allowed.");
+            return Err(HubError::new(ErrorCode::MessageTooLarge, text));
+        }
         self.change(|inner| {
             inner.state.check_usable(identity, self.name())?;
             let record = inner.state.record_mut(identity)?;
