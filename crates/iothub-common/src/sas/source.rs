@@ -86,6 +86,27 @@ impl TokenSource {
         Ok(Self(Arc::new(source)))
     }
 
+    /// Passes on a token that was made elsewhere until it expires, whatever it is a token of.
+    #[must_use]
+    pub fn of_token(token: Token) -> Self {
+        Self(Arc::new(Source::ReadyMade(token)))
+    }
+
+    /// Tokens of the same key for another resource. A ready-made token is for what it is for and stays the same.
+    #[must_use]
+    pub fn for_resource(&self, resource: impl Into<String>) -> Self {
+        let source = match &*self.0 {
+            Source::Key { key, policy, .. } => Source::Key {
+                key: key.clone(),
+                resource: resource.into(),
+                policy: policy.clone(),
+                cached: Mutex::new(None),
+            },
+            Source::ReadyMade(token) => Source::ReadyMade(token.clone()),
+        };
+        Self(Arc::new(source))
+    }
+
     /// A token that can be used at `now`.
     ///
     /// # Errors

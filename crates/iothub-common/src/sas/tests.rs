@@ -270,3 +270,28 @@ fn no_token_from_x509_or_from_nonsense() {
         TokenSource::new(Credential::SharedAccessSignature("nonsense".into()), "h", None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
+
+#[test]
+fn one_key_signs_for_several_resources() {
+    let key = key("bm90IGEgcmVhbCBrZXk=");
+    let credential = Credential::SharedAccessKey(key.clone());
+    let hub = TokenSource::new(credential, "hub.example.net", Some("service")).unwrap();
+    hub.token(at(0)).unwrap();
+    let events = hub.for_resource("sb://ns.example.net/events").token(at(0)).unwrap();
+    let read = SasToken::parse(events.secret.reveal()).unwrap();
+    assert_eq!(read.resource, "sb://ns.example.net/events");
+    assert_eq!(read.policy.as_deref(), Some("service"));
+    assert!(read.verify(&key));
+    let still = SasToken::parse(hub.token(at(0)).unwrap().secret.reveal()).unwrap();
+    assert_eq!(still.resource, "hub.example.net");
+}
+
+#[test]
+fn a_token_of_any_kind_is_passed_on_until_it_expires() {
+    let token = Token { secret: Secret::from("Bearer x".to_owned()), expires_at: at(60), renew_at: at(30) };
+    let source = TokenSource::of_token(token);
+    assert_eq!(source.token(at(59)).unwrap().secret.reveal(), "Bearer x");
+    assert_eq!(source.token(at(59)).unwrap().renew_at, at(30));
+    assert_eq!(source.for_resource("other").token(at(0)).unwrap().secret.reveal(), "Bearer x");
+    assert_eq!(source.token(at(60)).unwrap_err().kind(), ErrorKind::Unauthorized);
+}
