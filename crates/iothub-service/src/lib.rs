@@ -49,7 +49,6 @@ mod credentials;
 mod http;
 mod models;
 mod registry;
-mod retry;
 
 pub use iothub_common::{
     ClientOptions, ETag, Error, ErrorKind, IfMatch, Properties, Proxy, Result, RetryPolicy, Secret,

@@ -5,10 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 use iothub_common::{Error, ErrorKind, Identity, IfMatch, Result, Subject};
+use iothub_http::{Answer, Repeat};
 use serde::Serialize;
-
-use super::Answer;
-use crate::retry::Repeat;
 
 /// One call to the hub.
 #[derive(Debug)]

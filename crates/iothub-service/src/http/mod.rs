@@ -1,27 +1,24 @@
 //! One call to the hub over HTTPS: signed, in time, sent again where that is safe, its failure put into words.
 
 mod call;
-mod connector;
-mod transport;
-mod tunnel;
 
-use std::error::Error as StdError;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
+use http::{HeaderValue, Request, Uri, header};
 use http_body_util::Full;
 use iothub_common::error::error_from_http;
 use iothub_common::{ClientOptions, ETag, Error, ErrorKind, Result, RetryPolicy};
+use iothub_http::{Attempts, Failure, Repeat, Server, Transport};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 pub(crate) use self::call::Call;
-use self::transport::Transport;
+pub(crate) use iothub_http::Answer;
+
 use crate::credentials::{Authorization, Credentials};
-use crate::retry::{Attempts, Failure, Reach, Repeat};
 
 /// The version of the service's interface that all calls use (rest.md 1.3).
 const API_VERSION: &str = "2021-04-12";
@@ -48,23 +45,9 @@ pub(crate) struct HttpSettings {
     pub(crate) retry: RetryPolicy,
 }
 
-/// What the hub answered to a call that succeeded.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-}
-
-impl Answer {
-    /// A header's value, where there is one and it is text.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    pub(crate) fn etag(&self) -> Option<ETag> {
-        self.header(header::ETAG.as_str()).map(ETag::new)
-    }
+/// The etag of an answer.
+pub(crate) fn etag(answer: &Answer) -> Option<ETag> {
+    answer.header(header::ETAG.as_str()).map(ETag::new)
 }
 
 impl Http {
@@ -80,7 +63,8 @@ impl Http {
                 .with_source(error)
         })?;
         let port = options.https_port.unwrap_or(HTTPS_PORT);
-        let transport = Transport::new(host, port, options, settings.connection_age)?;
+        let transport =
+            Transport::new(Server { what: "the hub", host, port }, options, settings.connection_age)?;
         let HttpSettings { call_timeout, retry, .. } = settings;
         Ok(Self { authority, transport, credentials, call_timeout, retry })
     }
@@ -134,7 +118,7 @@ impl Http {
         }
         let status = answer.status.as_u16();
         let error = refusal(&answer, call);
-        Err(Failure { error, reach: Reach::Answered(status) })
+        Err(Failure::answered(status, error))
     }
 
     fn request(
@@ -204,25 +188,8 @@ fn authorization_header(authorization: &Authorization) -> Result<HeaderValue> {
 fn refusal(answer: &Answer, call: &Call<'_>) -> Error {
     let (status, code) = (answer.status.as_u16(), answer.header("iothub-errorcode"));
     let error = error_from_http(status, code, &answer.body, &call.subject);
-    match answer.header("retry-after").and_then(|value| value.trim().parse().ok()) {
-        Some(seconds) => error.with_retry_after(Duration::from_secs(seconds)),
+    match answer.retry_after() {
+        Some(wait) => error.with_retry_after(wait),
         None => error,
     }
-}
-
-/// The first among an error and its causes that is a `T`.
-fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        // `io::Error` hides what it wraps from `source`.
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        next = match wrapped {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
 }

@@ -8,7 +8,6 @@ use iothub_common::{ClientOptions, Result, RetryPolicy, ServiceConnectionString}
 use super::Registry;
 use crate::credentials::Credentials;
 use crate::http::{Http, HttpSettings};
-use crate::retry;
 
 /// How long a call may take, repetitions included, unless the builder says otherwise.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -35,7 +34,7 @@ impl RegistryBuilder {
         let settings = HttpSettings {
             call_timeout: CALL_TIMEOUT,
             connection_age: CONNECTION_AGE,
-            retry: retry::default_policy(),
+            retry: iothub_http::default_policy(),
         };
         Self { host_name: host_name.to_owned(), credentials, options: ClientOptions::default(), settings }
     }

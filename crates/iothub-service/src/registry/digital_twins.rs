@@ -22,7 +22,7 @@ impl Registry {
         let call = Call::get("get digital twin", "digitaltwins", &identity);
         let unread = Unread { what: call.what, changes: false };
         let answer = self.http.send(call).await?;
-        Ok(DigitalTwin { document: unread.json(&answer)?, etag: answer.etag() })
+        Ok(DigitalTwin { document: unread.json(&answer)?, etag: crate::http::etag(&answer) })
     }
 
     /// Changes the digital twin of a device, whatever its etag, and gives the new etag. What changes are the desired
@@ -55,7 +55,7 @@ impl Registry {
         let identity = Identity::device(device_id)?;
         let call = Call::change("update digital twin", Method::PATCH, "digitaltwins", &identity);
         let call = call.if_match(if_match)?.body(method::body(&patch.json()?));
-        Ok(self.http.send(call).await?.etag())
+        Ok(crate::http::etag(&self.http.send(call).await?))
     }
 
     /// Invokes a command of the device's model (the root component) and waits for the device's answer.

@@ -16,7 +16,7 @@ use tower_service::Service as _;
 const LONGEST_HEAD: usize = 8 * 1024;
 
 /// Opens a connection to `host:port` through the proxy.
-pub(super) async fn open(
+pub(crate) async fn open(
     mut tcp: HttpConnector,
     proxy: Proxy,
     host: &str,

@@ -15,8 +15,9 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use iothub_common::{ClientOptions, Error, ErrorKind, Result};
 use tokio::time::{Instant, timeout_at};
 
-use super::connector::Connector;
-use super::{Answer, find};
+use crate::answer::Answer;
+use crate::connector::Connector;
+use crate::find;
 use crate::retry::Failure;
 
 /// The longest answer that is read. A full page of the largest twins is about half of it.
@@ -28,29 +29,51 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
 
 type Pool = Client<Connector, Full<Bytes>>;
 
+/// Who is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Server<'a> {
+    /// What it is, in words for errors, such as `the hub`.
+    pub what: &'static str,
+    /// Its name, for DNS and its certificate; no port.
+    pub host: &'a str,
+    /// Its port.
+    pub port: u16,
+}
+
 /// The pool. It is replaced when it is `connection_age` old, so that no connection outlives a change of the hub's
 /// address for long: calls under way end on their connections, new ones look the name up again.
-pub(super) struct Transport {
+pub struct Transport {
     connector: Connector,
     connection_age: Duration,
     /// With when it was made; none before the first call.
     pool: Mutex<Option<(Pool, Instant)>>,
+    /// As in [`Server`].
+    what: &'static str,
     address: String,
 }
 
 impl Transport {
-    pub(super) fn new(
-        host: &str,
-        port: u16,
-        options: &ClientOptions,
-        connection_age: Duration,
-    ) -> Result<Self> {
+    /// Connects to nobody yet. Trust and proxy are those of `options`, their ports are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when the host name is none, and as `TlsConfig::client_config`.
+    pub fn new(server: Server<'_>, options: &ClientOptions, connection_age: Duration) -> Result<Self> {
+        let Server { what, host, port } = server;
         let connector = Connector::new(host, port, options)?;
-        Ok(Self { connector, connection_age, pool: Mutex::new(None), address: format!("{host}:{port}") })
+        let address = format!("{host}:{port}");
+        Ok(Self { connector, connection_age, pool: Mutex::new(None), what, address })
     }
 
     /// Sends a request and reads the whole answer before `deadline`; errors call that `limit`, the time for the call.
-    pub(super) async fn send(
+    /// The host of its URI goes into the header `Host`; the connection is to the server, whatever it is.
+    ///
+    /// Dropping the future may leave the request sent.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when there is no answer. Every answer is a success, whatever its status.
+    pub async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
         deadline: Instant,
@@ -75,7 +98,7 @@ impl Transport {
             let message = format!("no answer to `{what}` from {} within {limit:?}", self.address);
             return Err(Failure::unknown(Error::new(ErrorKind::Timeout, message)));
         }
-        let message = format!("could not reach {} within {limit:?}; is the hub up?", self.address);
+        let message = format!("could not reach {} within {limit:?}; is {} up?", self.address, self.what);
         Err(Failure::not_sent(Error::new(ErrorKind::Connect, message)))
     }
 
@@ -101,10 +124,10 @@ impl Transport {
             return Failure::not_sent(Error::new(ErrorKind::Connect, message).with_source(error));
         }
         if hyper.is_some_and(hyper::Error::is_parse) {
-            let message = format!("{} does not speak HTTP; is it the hub?", self.address);
+            let message = format!("{} does not speak HTTP; is it {}?", self.address, self.what);
             return Failure::unknown(Error::new(ErrorKind::Protocol, message).with_source(error));
         }
-        let message = format!("the connection to {} was lost before the hub answered", self.address);
+        let message = format!("the connection to {} was lost before {} answered", self.address, self.what);
         Failure::unknown(Error::new(ErrorKind::Connect, message).with_source(error))
     }
 

@@ -7,8 +7,8 @@ use iothub_common::{Backoff, Error, ErrorKind, RetryPolicy};
 /// How many times one call tries to connect: a hub that is down shall be told of soon, not at the end of the call.
 const CONNECTION_ATTEMPTS: u32 = 4;
 
-/// The policy of a registry unless its builder says otherwise: the time for the whole call is the limit.
-pub(crate) fn default_policy() -> RetryPolicy {
+/// The policy unless the program says otherwise: the time for the whole call is the limit.
+pub fn default_policy() -> RetryPolicy {
     RetryPolicy {
         initial: Duration::from_millis(200),
         ceiling: Duration::from_secs(10),
@@ -17,26 +17,28 @@ pub(crate) fn default_policy() -> RetryPolicy {
 }
 
 /// The attempts of one call.
-pub(crate) struct Attempts {
+#[derive(Debug)]
+pub struct Attempts {
     backoff: Backoff,
     repeat: Repeat,
     not_connected: u32,
 }
 
 impl Attempts {
-    pub(crate) fn new(policy: &RetryPolicy, repeat: Repeat) -> Self {
+    /// A call with no attempt behind it.
+    pub fn new(policy: &RetryPolicy, repeat: Repeat) -> Self {
         Self { backoff: policy.backoff(), repeat, not_connected: 0 }
     }
 
     /// How long to wait after a failure before sending again, or `None` when to give up.
-    pub(crate) fn pause_after(&mut self, failure: &Failure) -> Option<Duration> {
+    pub fn pause_after(&mut self, failure: &Failure) -> Option<Duration> {
         if failure.reach == Reach::NotSent {
             self.not_connected += 1;
         }
         if !failure.may_be_repeated(self.repeat) || self.not_connected >= CONNECTION_ATTEMPTS {
             return None;
         }
-        // The hub knows better than we do when it will listen again. All whom it told so must not come back at once.
+        // The server knows better than we do when it will listen again. All whom it told so must not come back at once.
         let asked = failure.error.retry_after().unwrap_or_default();
         self.backoff.next().map(|pause| asked + pause)
     }
@@ -44,7 +46,7 @@ impl Attempts {
 
 /// Whether a request may be sent twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repeat {
+pub enum Repeat {
     /// It only reads.
     Safe,
     /// It changes something: only when the first one certainly did nothing.
@@ -53,28 +55,37 @@ pub(crate) enum Repeat {
 
 /// How far a request got before it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub enum Reach {
     /// No byte of it left.
     NotSent,
-    /// The hub answered with this status.
+    /// The server answered with this status.
     Answered(u16),
-    /// It may have reached the hub; no answer came.
+    /// It may have reached the server; no answer came.
     Unknown,
 }
 
 /// A failed attempt.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) error: Error,
-    pub(crate) reach: Reach,
+pub struct Failure {
+    /// What went wrong.
+    pub error: Error,
+    /// How far the request got.
+    pub reach: Reach,
 }
 
 impl Failure {
-    pub(crate) fn not_sent(error: Error) -> Self {
+    /// Before a byte left.
+    pub fn not_sent(error: Error) -> Self {
         Self { error, reach: Reach::NotSent }
     }
 
-    pub(crate) fn unknown(error: Error) -> Self {
+    /// The server answered, and declined.
+    pub fn answered(status: u16, error: Error) -> Self {
+        Self { error, reach: Reach::Answered(status) }
+    }
+
+    /// Some time after the first byte may have left.
+    pub fn unknown(error: Error) -> Self {
         Self { error, reach: Reach::Unknown }
     }
 
@@ -91,7 +102,7 @@ impl Failure {
     }
 
     /// The error for the caller: says for a change whether the hub may have made it.
-    pub(crate) fn into_error(self, repeat: Repeat) -> Error {
+    pub fn into_error(self, repeat: Repeat) -> Error {
         let applied = match (repeat, self.reach) {
             (Repeat::Safe, _) | (_, Reach::NotSent) => false,
             (Repeat::OnlyUnsent, Reach::Unknown) => true,

@@ -1,4 +1,4 @@
-//! Connections to the hub: TCP, through a proxy where there is one, then TLS; within a limit, failures told in our own
+//! Connections to one server: TCP, through a proxy where there is one, then TLS; within a limit, failures told in our own
 //! words.
 
 use std::error::Error as StdError;
@@ -16,7 +16,7 @@ use iothub_common::{ClientOptions, Error, ErrorKind, Proxy, Result, connect_erro
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::{find, tunnel};
+use crate::{find, tunnel};
 
 /// How long a connection may take, name look-up, TCP and TLS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -26,10 +26,10 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Makes connections; what it fails with is [`Error`]. Wherever it is asked to connect to, it connects to the hub: the
+/// Makes connections; what it fails with is [`Error`]. Wherever it is asked to connect to, it connects to its server: the
 /// URIs of requests have no port, because certificates, tokens and the hub itself know the bare name.
 #[derive(Clone)]
-pub(super) struct Connector {
+pub(crate) struct Connector {
     https: HttpsConnector<Way>,
     address: Uri,
     host: Arc<str>,
@@ -37,10 +37,9 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(host: &str, port: u16, options: &ClientOptions) -> Result<Self> {
+    pub(crate) fn new(host: &str, port: u16, options: &ClientOptions) -> Result<Self> {
         let address = format!("https://{host}:{port}").parse().map_err(|error| {
-            Error::new(ErrorKind::InvalidInput, format!("`{host}` in HostName is no host name"))
-                .with_source(error)
+            Error::new(ErrorKind::InvalidInput, format!("`{host}` is no host name")).with_source(error)
         })?;
         let host: Arc<str> = host.into();
         let proxy = options.proxy.clone().filter(|proxy| proxy.is_for(&host, port));
