@@ -1,7 +1,7 @@
 //! AMQP 1.0 for the `iothub` crates: sessions and links without I/O, over the frame codec and the types of
 //! fe2o3-amqp. **Internal: no stability is promised.**
 //!
-//! From the bottom: [`dial`] makes a byte stream, [`sasl`] exchanges the protocol headers, [`Driver`] runs a
+//! From the bottom: [`dial`] makes a byte stream, `websocket` wraps one, [`sasl`] exchanges the protocol headers, [`Driver`] runs a
 //! [`proto::Connection`] on it, [`message`] and [`cbs`] say what is inside the transfers. Both ends of a
 //! connection use the same code.
 
@@ -14,6 +14,8 @@ pub mod guard;
 pub mod message;
 pub mod proto;
 pub mod sasl;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 mod wire;
 
 pub use condition::{amqp_error, condition};

@@ -3,7 +3,9 @@
 use std::{marker::PhantomData, time::Duration};
 
 use iothub_amqp::client::Endpoint;
-use iothub_common::{ClientOptions, DeviceConnectionString, Error, ErrorKind, Result, RetryPolicy};
+use iothub_common::{
+    ClientOptions, DeviceConnectionString, Error, ErrorKind, Result, RetryPolicy, Transport,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -13,8 +15,6 @@ use crate::{
     multiplexer::Multiplexer,
 };
 
-/// The hub's port for AMQP over TLS (amqp.md 1.1).
-const AMQPS_PORT: u16 = 5671;
 const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(60);
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What the hub keeps for a device at most (amqp.md 8), so more would not make it quicker.
@@ -31,6 +31,7 @@ pub type DeviceClientBuilder = ClientBuilder<DeviceClient>;
 pub struct ClientBuilder<T> {
     connection_string: DeviceConnectionString,
     options: ClientOptions,
+    transport: Transport,
     connect_timeout: Duration,
     call_timeout: Duration,
     idle_timeout: Duration,
@@ -45,6 +46,7 @@ impl<T> ClientBuilder<T> {
         Self {
             connection_string,
             options: ClientOptions::default(),
+            transport: Transport::default(),
             connect_timeout: DEFAULT_CALL_TIMEOUT,
             call_timeout: DEFAULT_CALL_TIMEOUT,
             idle_timeout: DEFAULT_IDLE_TIMEOUT,
@@ -58,6 +60,12 @@ impl<T> ClientBuilder<T> {
     /// Ports and trust, shared with the service half.
     pub fn options(mut self, options: ClientOptions) -> Self {
         self.options = options;
+        self
+    }
+
+    /// What AMQP travels in: TLS on port 5671 by default.
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.transport = transport;
         self
     }
 
@@ -100,12 +108,8 @@ impl<T> ClientBuilder<T> {
 
     async fn connect_client(self) -> Result<Client> {
         let hub = self.connection_string.host_name();
-        let endpoint = Endpoint {
-            host: self.connection_string.gateway_host_name().unwrap_or(hub).to_owned(),
-            port: self.options.amqps_port.unwrap_or(AMQPS_PORT),
-            tls: self.options.tls.client_config(&[])?,
-            idle_timeout: self.idle_timeout,
-        };
+        let host = self.connection_string.gateway_host_name().unwrap_or(hub);
+        let endpoint = Endpoint::new(host, &self.options, self.transport, self.idle_timeout)?;
         let settings = Settings {
             identity: self.connection_string.identity().clone(),
             hub: hub.to_owned(),

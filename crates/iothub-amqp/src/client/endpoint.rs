@@ -2,7 +2,9 @@
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-use iothub_common::{Error, ErrorKind, Result, Subject, connect_error, error::error_from_amqp};
+use iothub_common::{
+    ClientOptions, Error, ErrorKind, Proxy, Result, Subject, Transport, connect_error, error::error_from_amqp,
+};
 use rustls::ClientConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -25,22 +27,67 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Where a hub is reached.
+/// The hub's ports (amqp.md 1.1).
+const AMQPS_PORT: u16 = 5671;
+const HTTPS_PORT: u16 = 443;
+/// WebSockets begin as a request of HTTP/1.1.
+const WEB_SOCKET_ALPN: &[&[u8]] = &[b"http/1.1"];
+
+/// Where a hub is reached, and how.
 #[derive(Clone)]
 pub struct Endpoint {
     /// Host to dial; its certificate must carry this name.
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// Whom to trust.
+    /// What the frames travel in.
+    pub transport: Transport,
+    /// The HTTP proxy on the way.
+    pub proxy: Option<Proxy>,
+    /// Whom to trust, and the certificate to show.
     pub tls: Arc<ClientConfig>,
     /// Advertised idle time-out; silence of twice this time ends the connection.
     pub idle_timeout: Duration,
 }
 
 impl Endpoint {
-    /// Connects: name, TCP, TLS, AMQP headers without a SASL layer as Node and C# do (amqp.md 1.2), `open`.
-    /// Cancelling drops the socket.
+    /// The hub, or the gateway, of this name. Reads the platform's trust store, does no other I/O.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` when a proxy is to carry what it cannot, when a transport is not compiled in, and as
+    /// `TlsConfig` has it.
+    pub fn new(
+        host: impl Into<String>,
+        options: &ClientOptions,
+        transport: Transport,
+        idle_timeout: Duration,
+    ) -> Result<Self> {
+        let host = host.into();
+        let web_socket = transport != Transport::Amqp;
+        let port = match web_socket {
+            false => options.amqps_port.unwrap_or(AMQPS_PORT),
+            true => options.https_port.unwrap_or(HTTPS_PORT),
+        };
+        let proxy = options.proxy.clone().filter(|proxy| proxy.is_for(&host, port));
+        let invalid = |what: String| Err(Error::new(ErrorKind::InvalidInput, what));
+        if web_socket && cfg!(not(feature = "websocket")) {
+            return invalid("there are no WebSockets in this program: the feature `websocket` is off".into());
+        }
+        if let (Some(proxy), false) = (&proxy, web_socket) {
+            return invalid(format!(
+                "the proxy {}:{} carries HTTPS and AMQP in a WebSocket only: use Transport::AmqpWebSocket, or \
+                 take {host} out of the proxy with Proxy::except or NO_PROXY",
+                proxy.host(),
+                proxy.port(),
+            ));
+        }
+        let tls = options.tls.client_config(if web_socket { WEB_SOCKET_ALPN } else { &[] })?;
+        Ok(Self { host, port, transport, proxy, tls, idle_timeout })
+    }
+
+    /// Connects: name, TCP, TLS, WebSocket if asked for, AMQP headers without a SASL layer as Node and C# do
+    /// (amqp.md 1.2), `open`. Cancelling drops the socket.
     ///
     /// # Errors
     ///
@@ -60,15 +107,25 @@ impl Endpoint {
     }
 
     async fn open_as(&self, login: Option<&Plain>, limit: Duration) -> Result<Driver<Socket>> {
-        let late = || {
-            Error::new(ErrorKind::Timeout, format!("{self} was reached but did not answer within {limit:?}"))
-        };
-        timeout(limit, self.attempt(login, limit)).await.unwrap_or_else(|_| Err(late()))
+        let mut reached = false;
+        let attempt = timeout(limit, self.attempt(login, &mut reached)).await;
+        attempt.unwrap_or_else(|_| {
+            let what = if reached { " was reached but" } else { "" };
+            Err(Error::new(ErrorKind::Timeout, format!("{self}{what} did not answer within {limit:?}")))
+        })
     }
 
-    async fn attempt(&self, login: Option<&Plain>, limit: Duration) -> Result<Driver<Socket>> {
-        let dial = Dial { host: self.host.clone(), port: self.port, limit };
-        let mut socket: Socket = Box::new(dial.tls(self.tls.clone()).await?);
+    async fn attempt(&self, login: Option<&Plain>, reached: &mut bool) -> Result<Driver<Socket>> {
+        let dial = Dial { host: &self.host, port: self.port, proxy: self.proxy.as_ref() };
+        let tls = dial.tls(self.tls.clone()).await?;
+        *reached = true;
+        let mut socket: Socket = match self.transport {
+            #[cfg(feature = "websocket")]
+            Transport::AmqpWebSocket => {
+                Box::new(crate::websocket::connect(tls, &self.host, self.port).await?)
+            }
+            _ => Box::new(tls),
+        };
         let headers = match login {
             None => sasl::client(&mut socket).await,
             Some(login) => sasl::client_plain(&mut socket, login).await,
