@@ -5,10 +5,12 @@
 
 mod clock;
 mod error;
+mod faults;
 mod live;
 mod messaging;
 mod policy;
 mod precondition;
+mod query;
 mod registry;
 mod timestamp;
 mod token;
@@ -27,13 +29,17 @@ use serde_json::Value;
 
 pub use clock::Clock;
 pub use error::{ErrorCode, HubError};
+pub(crate) use faults::Fault;
+pub use faults::{Faults, Portion};
 pub use live::{Claim, Connected, Push};
 pub use messaging::{
     Ack, ConnectionAuth, Event, EventReader, Inbox, Lane, Locked, Message, MessagingConfig, MethodRequest,
-    MethodResponse, NoSuchPartition, Notice, PartitionInfo, ReaderRefused, Start, Stolen, UploadedFile, Verdict,
+    MethodResponse, NoSuchPartition, Notice, PartitionInfo, ReaderRefused, Start, Stolen, UploadedFile,
+    Verdict,
 };
 pub use policy::{Policy, Rights};
 pub use precondition::Precondition;
+pub use query::{Page, PageRequest};
 pub use token::{Grant, Who};
 
 use self::error::json_bytes;
@@ -86,6 +92,7 @@ pub struct Hub {
 
 struct Shared {
     config: HubConfig,
+    faults: Faults,
     inner: Mutex<Inner>,
     signals: Signals,
 }
@@ -100,7 +107,9 @@ struct Inner {
 impl Hub {
     /// A hub without devices.
     pub fn new(config: HubConfig) -> Self {
-        Self { shared: Arc::new(Shared { config, inner: Mutex::default(), signals: Signals::default() }) }
+        let faults = Faults::new(config.clock.clone());
+        let signals = Signals::default();
+        Self { shared: Arc::new(Shared { config, faults, inner: Mutex::default(), signals }) }
     }
 
     /// The host name tokens are for.

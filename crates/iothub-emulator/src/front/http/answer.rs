@@ -4,32 +4,41 @@ use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderName};
+use http::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::hub::{ErrorCode, HubError};
+use crate::hub::{ErrorCode, Fault, HubError, Page};
 
 /// Node parses a body only when it finds `application/json` here (rest.md 1.5).
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 const ERROR_CODE: HeaderName = HeaderName::from_static("iothub-errorcode");
+const ITEM_TYPE: HeaderName = HeaderName::from_static("x-ms-item-type");
+pub(super) const CONTINUATION: HeaderName = HeaderName::from_static("x-ms-continuation");
 
 /// What a handler gives back.
 pub(super) type Outcome = Result<Answer, HubError>;
 
-/// A refusal with the headers that belong to it.
+/// A refusal with the header that belongs to it.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) error: HubError,
-    allow: Option<HeaderValue>,
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl From<HubError> for Refusal {
     fn from(error: HubError) -> Self {
-        Self { error, allow: None }
+        Self { error, header: None }
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        let retry_after = fault.retry_after.map(|delay| (RETRY_AFTER, HeaderValue::from(delay.as_secs())));
+        Self { error: fault.error, header: retry_after }
     }
 }
 
@@ -90,6 +99,18 @@ impl Answer {
         Self { status: status_of(error), headers, body: error.nested_body(info, now) }
     }
 
+    /// 200 with one page of a list. Without a next page the header for it is absent, an empty one would send
+    /// Node round for ever (rest.md 6).
+    pub(super) fn page(page: Page) -> Self {
+        let mut answer = Self::json(&Value::Array(page.items));
+        answer.headers.push((ITEM_TYPE, HeaderValue::from_static(page.item_type)));
+        // Tokens are base64, so the header value is always valid.
+        if let Some(Ok(token)) = page.continuation.map(HeaderValue::try_from) {
+            answer.headers.push((CONTINUATION, token));
+        }
+        answer
+    }
+
     /// 204, for deletions.
     pub(super) fn no_content() -> Self {
         Self { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Bytes::new() }
@@ -112,7 +133,7 @@ pub(super) fn into_response(outcome: Result<Answer, Refusal>, now: SystemTime) -
 impl Refusal {
     fn into_answer(self, now: SystemTime) -> Answer {
         let mut headers = vec![(CONTENT_TYPE, JSON), (ERROR_CODE, HeaderValue::from_static(self.error.name))];
-        headers.extend(self.allow.map(|methods| (ALLOW, methods)));
+        headers.extend(self.header);
         Answer { status: status_of(&self.error), headers, body: self.error.service_body(now) }
     }
 }
@@ -132,7 +153,7 @@ pub(super) fn method_not_allowed(method: &Method, path: &str, allowed: &[Method]
     let allowed = allowed.join(", ");
     let text = format!("no {method} on {path}, only {allowed}");
     let error = http_error(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", text);
-    Refusal { error, allow: HeaderValue::try_from(allowed).ok() }
+    Refusal { error, header: HeaderValue::try_from(allowed).ok().map(|methods| (ALLOW, methods)) }
 }
 
 pub(super) fn body_too_slow(limit: Duration) -> HubError {

@@ -1,7 +1,7 @@
 //! The REST half of the hub over HTTP/1.1: registry, twins, methods, messages, statistics.
 //!
-//! A request goes through `HttpFront::exchange`: route, api-version, authorization, body, handler; the first step that
-//! objects gives the answer. What the hub says and why is cited from the protocol reference (`rest.md`).
+//! A request goes through `HttpFront::exchange`: route, api-version, authorization, faults, body, handler; the first
+//! step that objects gives the answer. What the hub says and why is cited from the protocol reference (`rest.md`).
 
 mod access;
 mod answer;
@@ -12,6 +12,7 @@ mod devices;
 mod feedback;
 mod methods;
 mod modules;
+mod query;
 mod router;
 mod routes;
 mod statistics;
@@ -122,6 +123,9 @@ impl HttpFront {
             Access::Right(right) => Some(access::authorize(&self.hub, headers, &segments, right)?),
             Access::Identity => Some(access::authorize_identity(&self.hub, headers, &params)?),
         };
+        if grant.is_some() {
+            self.hub.faults().http_call()?;
+        }
         let body = body::read(headers, incoming).await?;
         let call = Call { hub: self.hub.clone(), params, query, headers: headers.clone(), body, grant };
         Ok((route.handler)(call).await?)

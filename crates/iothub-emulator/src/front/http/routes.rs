@@ -4,7 +4,7 @@ use http::Method;
 
 use super::access::Access;
 use super::router::Router;
-use super::{device_messages, devices, feedback, methods, modules, statistics, twins};
+use super::{device_messages, devices, feedback, methods, modules, query, statistics, twins};
 use crate::hub::Rights;
 
 /// Where two patterns fit a path the earlier line counts: put fixed paths before those with ids.
@@ -38,6 +38,8 @@ pub(super) fn router() -> Router {
         .on(GET, "/twins/{d}/modules/{m}", SERVICE, twins::get)
         .on(PATCH, "/twins/{d}/modules/{m}", SERVICE, twins::patch)
         .on(PUT, "/twins/{d}/modules/{m}", SERVICE, twins::put)
+        // Queries (rest.md 6)
+        .on(POST, "/devices/query", SERVICE, query::run)
         // Methods (rest.md 7); Node's modules call them without a version
         .on(POST, "/twins/{d}/methods", SERVICE, methods::invoke)
         .unversioned()

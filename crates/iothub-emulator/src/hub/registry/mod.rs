@@ -4,6 +4,7 @@ mod authentication;
 mod device;
 mod module;
 mod record;
+mod scan;
 mod scopes;
 mod state;
 

@@ -1,86 +1,134 @@
 //! The whole twin as services see it: the twin proper and what its identity adds (twins.md 1.1).
 
 use iothub_common::Identity;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Twin;
 use crate::hub::registry::{Device, Module, Record};
 use crate::hub::timestamp::Timestamp;
 
-/// Twins show the time of a status change under another name than identities (rest.md 5.1).
-const STATUS_UPDATE_TIME: &str = "statusUpdateTime";
+/// A twin together with the identity it belongs to.
+#[derive(Clone, Copy)]
+pub(in crate::hub) struct Subject<'a> {
+    pub(in crate::hub) device_id: &'a str,
+    pub(in crate::hub) device: &'a Device,
+    /// Its id too; `None` for the device's own twin.
+    pub(in crate::hub) module: Option<(&'a str, &'a Module)>,
+}
+
+/// A member of the document's root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::hub) enum Member {
+    DeviceId,
+    ModuleId,
+    Etag,
+    DeviceEtag,
+    Status,
+    StatusReason,
+    StatusUpdateTime,
+    ConnectionState,
+    LastActivityTime,
+    CloudToDeviceMessageCount,
+    AuthenticationType,
+    X509Thumbprint,
+    ModelId,
+    Version,
+    Tags,
+    Properties,
+    Configurations,
+    Capabilities,
+    DeviceScope,
+    ParentScopes,
+}
+
+impl Member {
+    /// In the hub's own order. The time of a status change has another name than in identities (rest.md 5.1).
+    const ALL: [(Self, &'static str); 20] = [
+        (Self::DeviceId, "deviceId"),
+        (Self::ModuleId, "moduleId"),
+        (Self::Etag, "etag"),
+        (Self::DeviceEtag, "deviceEtag"),
+        (Self::Status, "status"),
+        (Self::StatusReason, "statusReason"),
+        (Self::StatusUpdateTime, "statusUpdateTime"),
+        (Self::ConnectionState, "connectionState"),
+        (Self::LastActivityTime, "lastActivityTime"),
+        (Self::CloudToDeviceMessageCount, "cloudToDeviceMessageCount"),
+        (Self::AuthenticationType, "authenticationType"),
+        (Self::X509Thumbprint, "x509Thumbprint"),
+        (Self::ModelId, "modelId"),
+        (Self::Version, "version"),
+        (Self::Tags, "tags"),
+        (Self::Properties, "properties"),
+        (Self::Configurations, "configurations"),
+        (Self::Capabilities, "capabilities"),
+        (Self::DeviceScope, "deviceScope"),
+        (Self::ParentScopes, "parentScopes"),
+    ];
+
+    /// The member with this name in any case, and the name as the hub spells it.
+    pub(in crate::hub) fn named(name: &str) -> Option<(Self, &'static str)> {
+        Self::ALL.into_iter().find(|(_, known)| known.eq_ignore_ascii_case(name))
+    }
+}
 
 /// The document of a device's twin, or of a module's when `module` is given, in the hub's own order.
 pub(in crate::hub) fn root_document(identity: &Identity, device: &Device, module: Option<&Module>) -> Value {
-    let (record, twin) = match module {
-        None => (&device.record, &device.twin),
-        Some(module) => (&module.record, &module.twin),
-    };
-    let mut root = Root(Map::new());
-    root.put("deviceId", identity.device_id());
-    if let Some(module_id) = identity.module_id() {
-        root.put("moduleId", module_id);
-    }
-    root.put("etag", twin.etag());
-    root.put("deviceEtag", record.etag());
-    root.put_status(device, module.is_some());
-    root.put_presence(record);
-    root.put("authenticationType", record.authentication.kind());
-    root.put("x509Thumbprint", record.authentication.thumbprints_json());
-    if module.is_none() {
-        root.put("modelId", "");
-    }
-    root.put("version", twin.version());
-    root.put_content(twin);
-    if module.is_none() {
-        root.put_edge(device);
-    }
-    Value::Object(root.0)
+    let module = identity.module_id().zip(module);
+    Subject { device_id: identity.device_id(), device, module }.document()
 }
 
-struct Root(Map<String, Value>);
-
-impl Root {
-    fn put(&mut self, name: &str, value: impl Into<Value>) {
-        self.0.insert(name.to_owned(), value.into());
+impl<'a> Subject<'a> {
+    /// The whole document.
+    pub(in crate::hub) fn document(&self) -> Value {
+        let members = Member::ALL
+            .into_iter()
+            .filter_map(|(member, name)| Some((name.to_owned(), self.member(member)?)))
+            .collect::<Map<_, _>>();
+        Value::Object(members)
     }
 
-    /// Modules have no status of their own, their twins say `enabled` (twins.md 1.1, 4).
-    fn put_status(&mut self, device: &Device, is_module: bool) {
-        let status = &device.status;
-        if is_module {
-            self.put("status", "enabled");
-            self.put(STATUS_UPDATE_TIME, Timestamp::NEVER.for_twin());
-            return;
-        }
-        self.put("status", status.text());
-        if let Some(reason) = &status.reason {
-            self.put("statusReason", reason.as_str());
-        }
-        self.put(STATUS_UPDATE_TIME, status.updated.for_twin());
+    /// One member; `None` where this twin has it not.
+    pub(in crate::hub) fn member(&self, member: Member) -> Option<Value> {
+        let (twin, record, device) = (self.twin(), self.record(), self.device);
+        let is_module = self.module.is_some();
+        let of_device = |value: Value| (!is_module).then_some(value);
+        let value = match member {
+            Member::DeviceId => self.device_id.into(),
+            Member::ModuleId => self.module?.0.into(),
+            Member::Etag => twin.etag().into(),
+            Member::DeviceEtag => record.etag().into(),
+            // Modules have no status of their own, their twins say `enabled` (twins.md 1.1, 4).
+            Member::Status if is_module => "enabled".into(),
+            Member::Status => device.status.text().into(),
+            Member::StatusReason => of_device(device.status.reason.as_deref()?.into())?,
+            Member::StatusUpdateTime if is_module => Timestamp::NEVER.for_twin().into(),
+            Member::StatusUpdateTime => device.status.updated.for_twin().into(),
+            Member::ConnectionState => record.presence.state().into(),
+            Member::LastActivityTime => record.presence.last_activity.for_twin().into(),
+            Member::CloudToDeviceMessageCount => 0.into(),
+            Member::AuthenticationType => record.authentication.kind().into(),
+            Member::X509Thumbprint => record.authentication.thumbprints_json(),
+            Member::ModelId => of_device("".into())?,
+            Member::Version => twin.version().into(),
+            // No tags when there are none.
+            Member::Tags if twin.tags.is_empty() => return None,
+            Member::Tags => twin.tags.values().into(),
+            Member::Properties => twin.properties(),
+            Member::Configurations => twin.configurations_json()?,
+            Member::Capabilities => of_device(json!({ "iotEdge": device.iot_edge }))?,
+            Member::DeviceScope => of_device(device.device_scope.as_deref()?.into())?,
+            Member::ParentScopes if device.parent_scopes.is_empty() => return None,
+            Member::ParentScopes => of_device(device.parent_scopes.clone().into())?,
+        };
+        Some(value)
     }
 
-    fn put_presence(&mut self, record: &Record) {
-        self.put("connectionState", record.presence.state());
-        self.put("lastActivityTime", record.presence.last_activity.for_twin());
-        self.put("cloudToDeviceMessageCount", 0);
+    pub(in crate::hub) fn twin(&self) -> &'a Twin {
+        self.module.map_or(&self.device.twin, |(_, module)| &module.twin)
     }
 
-    /// No tags when there are none.
-    fn put_content(&mut self, twin: &Twin) {
-        if !twin.tags.is_empty() {
-            self.put("tags", twin.tags.values());
-        }
-        self.put("properties", twin.properties());
-    }
-
-    fn put_edge(&mut self, device: &Device) {
-        self.put("capabilities", serde_json::json!({ "iotEdge": device.iot_edge }));
-        if let Some(scope) = &device.device_scope {
-            self.put("deviceScope", scope.as_str());
-        }
-        if !device.parent_scopes.is_empty() {
-            self.put("parentScopes", device.parent_scopes.clone());
-        }
+    fn record(&self) -> &'a Record {
+        self.module.map_or(&self.device.record, |(_, module)| &module.record)
     }
 }

@@ -122,20 +122,20 @@ fn branch(section: &Value) -> (Branch, u64) {
 
 /// Goes through the stored form, where a branch is its stamp and its members.
 fn stored(values: &Map<String, Value>, metadata: &Value) -> Branch {
-    let mut branch = Branch::empty(stamp(metadata));
+    let mut branch = Branch::empty(&stamp(metadata));
     for (name, value) in values {
         let single = Map::from_iter([(name.clone(), value.clone())]);
-        branch.merge(&single, stamp(&metadata[name]));
+        branch.merge(&single, &stamp(&metadata[name]));
         if let Value::Object(inner) = value {
             branch.put_branch(name, stored(inner, &metadata[name]));
         }
     }
-    branch.touch(stamp(metadata));
+    branch.touch(&stamp(metadata));
     branch
 }
 
 fn stamp(metadata: &Value) -> Stamp {
-    Stamp { at: time(metadata["$t"].as_u64().unwrap()), version: metadata.get("$n").and_then(Value::as_u64) }
+    Stamp::new(time(metadata["$t"].as_u64().unwrap()), metadata.get("$n").and_then(Value::as_u64))
 }
 
 fn expected_after(original: &Twin, after: &str) -> String {
