@@ -29,6 +29,7 @@
 //! | [`retry`] | how long to wait before the next attempt |
 
 pub mod connection_string;
+mod derived_key;
 pub mod error;
 pub mod etag;
 pub mod identity;

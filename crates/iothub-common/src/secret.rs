@@ -112,6 +112,11 @@ impl SymmetricKey {
         self.0.len()
     }
 
+    /// Not empty: the caller sees to it.
+    pub(crate) fn from_bytes(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self(bytes)
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }

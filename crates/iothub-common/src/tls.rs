@@ -97,6 +97,14 @@ impl TlsConfig {
         self
     }
 
+    /// The same without a client certificate: for servers that have no business with it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_client_certificate(mut self) -> Self {
+        self.client_certificate = None;
+        self
+    }
+
     /// What rustls needs. Reads the platform's store each time: make it once per client and keep it.
     ///
     /// # Errors
