@@ -70,7 +70,7 @@ impl Actor {
         loop {
             self.wait_for_member().await?;
             let endpoint = self.endpoint.clone();
-            let error = match self.while_down(endpoint.open(ATTEMPT_LIMIT)).await? {
+            let error = match self.while_down(Box::pin(endpoint.open(ATTEMPT_LIMIT))).await? {
                 Ok(driver) => {
                     was_connected = true;
                     let since = Instant::now();
