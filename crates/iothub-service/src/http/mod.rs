@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Uri, header};
+use http::{HeaderValue, Method, Request, Uri, header};
 use http_body_util::Full;
 use iothub_common::error::error_from_http;
 use iothub_common::{ClientOptions, ETag, Error, ErrorKind, Result, RetryPolicy};
@@ -152,6 +152,9 @@ impl Http {
         // The hub answered a PUT without a Content-Type with 500 (rest.md 1.4).
         if call.body.is_some() {
             request = request.header(header::CONTENT_TYPE, JSON);
+        } else if call.method == Method::POST {
+            // hyper leaves it out, and servers such as the hub's want it (rest.md 1.1).
+            request = request.header(header::CONTENT_LENGTH, 0);
         }
         request.body(Full::new(call.body.clone().unwrap_or_default())).map_err(not_built)
     }
