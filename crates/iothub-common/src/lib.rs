@@ -48,7 +48,7 @@ pub use etag::{ETag, IfMatch};
 pub use identity::Identity;
 pub use options::{ClientOptions, Transport};
 pub use proxy::Proxy;
-pub use retry::{Backoff, RetryPolicy};
+pub use retry::{Backoff, ReconnectPolicy, RetryPolicy};
 pub use sas::{SasToken, Token, TokenSource};
 pub use secret::{Secret, SymmetricKey};
 pub use tls::{ClientCertificate, CryptoBackend, TlsConfig};

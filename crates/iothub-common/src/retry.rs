@@ -1,6 +1,32 @@
 //! How long to wait before the next attempt. Nothing here sleeps.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
+
+use crate::error::{Error, ErrorKind};
+
+/// Decides when a lost connection is tried again. [`RetryPolicy`] is the one to begin with.
+pub trait ReconnectPolicy: fmt::Debug + Send + Sync {
+    /// How long to wait before the next attempt, or `None` to give up.
+    ///
+    /// `failures` counts the failed attempts and lost connections since the connection was last established,
+    /// this one included, so it is at least 1. `error` is why.
+    fn next_try(&self, failures: u32, error: &Error) -> Option<Duration>;
+}
+
+/// A hub that throttles, or whose quota is used up, is left alone for at least this long.
+const SLOW_DOWN: Duration = Duration::from_secs(10);
+
+impl ReconnectPolicy for RetryPolicy {
+    /// As [`Backoff`]; at least as long as the hub asked for, and at least 10 s when it throttles.
+    fn next_try(&self, failures: u32, error: &Error) -> Option<Duration> {
+        let wait = self.wait(failures.saturating_sub(1), random())?;
+        let floor = match error.kind() {
+            ErrorKind::Throttled | ErrorKind::QuotaExceeded => SLOW_DOWN,
+            _ => Duration::ZERO,
+        };
+        Some(error.retry_after().unwrap_or(floor) + wait)
+    }
+}
 
 /// When to try again, and how often. The waits between attempts are those of [`Backoff`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +51,15 @@ impl RetryPolicy {
     pub fn backoff(&self) -> Backoff {
         Backoff { policy: self.clone(), retries: 0 }
     }
+
+    /// The wait after `retries` earlier ones.
+    fn wait(&self, retries: u32, random: u64) -> Option<Duration> {
+        if self.max_retries.is_some_and(|max| retries >= max) {
+            return None;
+        }
+        let factor = 1_u32.checked_shl(retries).unwrap_or(u32::MAX);
+        Some(portion(self.initial.saturating_mul(factor).min(self.ceiling), random))
+    }
 }
 
 impl Default for RetryPolicy {
@@ -47,13 +82,9 @@ pub struct Backoff {
 impl Backoff {
     /// The next wait, with a random number from the caller.
     pub fn next_with(&mut self, random: u64) -> Option<Duration> {
-        if self.policy.max_retries.is_some_and(|max| self.retries >= max) {
-            return None;
-        }
-        let factor = 1_u32.checked_shl(self.retries).unwrap_or(u32::MAX);
-        let bound = self.policy.initial.saturating_mul(factor).min(self.policy.ceiling);
+        let wait = self.policy.wait(self.retries, random)?;
         self.retries = self.retries.saturating_add(1);
-        Some(portion(bound, random))
+        Some(wait)
     }
 
     /// Starts over: to be called once an attempt has really worked.
@@ -66,11 +97,14 @@ impl Iterator for Backoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        let mut bytes = [0; 8];
-        // Without random numbers the full wait is as good as any.
-        let random = getrandom::fill(&mut bytes).map_or(u64::MAX, |()| u64::from_ne_bytes(bytes));
-        self.next_with(random)
+        self.next_with(random())
     }
+}
+
+/// Without random numbers the full wait is as good as any.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_or(u64::MAX, |()| u64::from_ne_bytes(bytes))
 }
 
 /// `random` of `u64::MAX` parts of `bound`.
@@ -122,6 +156,20 @@ mod tests {
         let mut backoff = RetryPolicy::default().backoff();
         let last = (0..200).filter_map(|_| backoff.next_with(u64::MAX)).last();
         assert_eq!(last, Some(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn a_hub_that_throttles_or_says_when_is_left_alone_that_long() {
+        let policy = RetryPolicy::default();
+        let seconds = Duration::from_secs;
+        let error = |kind| Error::new(kind, "x");
+        let first = |error: &Error| policy.next_try(1, error).unwrap_or_default();
+        assert!(first(&error(ErrorKind::Unavailable)) <= Duration::from_millis(100));
+        assert!(first(&error(ErrorKind::Throttled)) >= seconds(10));
+        assert!(first(&error(ErrorKind::QuotaExceeded)) >= seconds(10));
+        assert!(first(&error(ErrorKind::Throttled).with_retry_after(seconds(3))) < seconds(4));
+        assert!(first(&error(ErrorKind::Unavailable).with_retry_after(seconds(3))) >= seconds(3));
+        assert_eq!(RetryPolicy::never().next_try(1, &error(ErrorKind::Unavailable)), None);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! From a connection string to a client.
 
-use std::{marker::PhantomData, time::Duration};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use iothub_amqp::client::Endpoint;
 use iothub_common::{
-    ClientOptions, DeviceConnectionString, Error, ErrorKind, Result, RetryPolicy, Transport,
+    ClientOptions, DeviceConnectionString, Error, ErrorKind, ReconnectPolicy, Result, RetryPolicy, Transport,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +35,7 @@ pub struct ClientBuilder<T> {
     connect_timeout: Duration,
     call_timeout: Duration,
     idle_timeout: Duration,
-    retry: RetryPolicy,
+    retry: Arc<dyn ReconnectPolicy>,
     prefetch: u32,
     multiplexer: Option<Multiplexer>,
     face: PhantomData<T>,
@@ -50,7 +50,7 @@ impl<T> ClientBuilder<T> {
             connect_timeout: DEFAULT_CALL_TIMEOUT,
             call_timeout: DEFAULT_CALL_TIMEOUT,
             idle_timeout: DEFAULT_IDLE_TIMEOUT,
-            retry: RetryPolicy::default(),
+            retry: Arc::new(RetryPolicy::default()),
             prefetch: DEFAULT_PREFETCH,
             multiplexer: None,
             face: PhantomData,
@@ -87,9 +87,10 @@ impl<T> ClientBuilder<T> {
         self
     }
 
-    /// When to try again after a connection was lost or could not be made. The default never gives up.
-    pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.retry = policy;
+    /// When to try again after a connection was lost or could not be made: a [`RetryPolicy`], whose default never
+    /// gives up, or a policy of your own.
+    pub fn retry(mut self, policy: impl ReconnectPolicy + 'static) -> Self {
+        self.retry = Arc::new(policy);
         self
     }
 

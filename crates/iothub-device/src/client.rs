@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use iothub_amqp::client::Endpoint;
-use iothub_common::{Error, ErrorKind, Identity, Result, RetryPolicy, TokenSource};
+use iothub_common::{Error, ErrorKind, Identity, ReconnectPolicy, Result, TokenSource};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     task::unconstrained,
@@ -43,7 +43,7 @@ pub(crate) struct Settings {
     /// The hub for which tokens are signed; a gateway may be what is dialled.
     pub(crate) hub: String,
     pub(crate) tokens: TokenSource,
-    pub(crate) retry: RetryPolicy,
+    pub(crate) retry: Arc<dyn ReconnectPolicy>,
     pub(crate) connect_timeout: Duration,
     pub(crate) call_timeout: Duration,
     /// Messages the hub may send ahead of a reader.
@@ -69,7 +69,7 @@ impl Line {
     /// The way to a connection task, and the task. `ends_when_empty`: it ends with its last identity.
     pub(crate) fn new(
         endpoint: Endpoint,
-        retry: RetryPolicy,
+        retry: Arc<dyn ReconnectPolicy>,
         shutdown: CancellationToken,
         ends_when_empty: bool,
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
@@ -88,7 +88,7 @@ impl Line {
             settings.identity.clone(),
             &settings.hub,
             settings.tokens,
-            &settings.retry,
+            settings.retry,
             status,
             done.clone(),
             settings.prefetch,

@@ -47,8 +47,8 @@ pub use builder::{ClientBuilder, DeviceClientBuilder, ModuleClientBuilder};
 pub use desired::{DesiredUpdate, DesiredUpdates};
 pub use device::DeviceClient;
 pub use iothub_common::{
-    ClientCertificate, ClientOptions, Error, ErrorKind, Properties, Proxy, Result, RetryPolicy, Secret,
-    TlsConfig, Transport, TwinProperties,
+    ClientCertificate, ClientOptions, Error, ErrorKind, Properties, Proxy, ReconnectPolicy, Result,
+    RetryPolicy, Secret, TlsConfig, Transport, TwinProperties,
 };
 pub use message::Message;
 pub use methods::{MethodRequest, MethodRequests};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use iothub_amqp::client::Endpoint;
-use iothub_common::{Result, RetryPolicy};
+use iothub_common::{ReconnectPolicy, Result};
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -81,7 +81,7 @@ impl Multiplexer {
     pub(crate) async fn connect(
         &self,
         endpoint: Endpoint,
-        retry: RetryPolicy,
+        retry: Arc<dyn ReconnectPolicy>,
         settings: Settings,
     ) -> Result<Client> {
         let (line, place) = self.place(endpoint, retry);
@@ -89,7 +89,7 @@ impl Multiplexer {
     }
 
     /// A place on a connection that has room, else on a new one.
-    fn place(&self, endpoint: Endpoint, retry: RetryPolicy) -> (Line, Place) {
+    fn place(&self, endpoint: Endpoint, retry: Arc<dyn ReconnectPolicy>) -> (Line, Place) {
         let mut connections = self.lock();
         let shared = connections.entry((endpoint.host.clone(), endpoint.port)).or_default();
         let with_room = shared.iter_mut().find(|s| s.places.strong_count() < MAX_PER_CONNECTION);

@@ -27,6 +27,14 @@ pub enum ConnectionStatus {
         /// What went wrong last.
         error: Error,
     },
+    /// Another client connected as the same identity and took over. This one tries to get it back; after five
+    /// times within five minutes it gives way.
+    Displaced {
+        /// How long until the next attempt begins.
+        next_try: Duration,
+        /// What the hub said.
+        error: Error,
+    },
     /// Nothing more follows.
     Closed {
         /// Why, when it was not the application that closed the client.

@@ -1,12 +1,12 @@
 //! One identity on a connection: its token, its session, what it does there, and how it is doing.
 
-use std::time::Duration;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use iothub_amqp::{
     client::{TokenEvent, Tokens, link_error},
     proto::{Connection, Event, LinkId, SessionId},
 };
-use iothub_common::{Backoff, Error, ErrorKind, Identity, Result, RetryPolicy, Subject, TokenSource};
+use iothub_common::{Error, ErrorKind, Identity, ReconnectPolicy, Result, Subject, TokenSource};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,10 @@ use crate::{
 /// A session that lived this long counts as established: what comes after is a new series of attempts.
 const ESTABLISHED_AFTER: Duration = Duration::from_secs(30);
 
+/// Takeovers by another client within [`DISPLACED_WITHIN`] before this one gives way for good.
+const MAX_DISPLACED: usize = 5;
+const DISPLACED_WITHIN: Duration = Duration::from_secs(300);
+
 pub(crate) struct Member {
     pub(super) identity: Identity,
     audience: String,
@@ -28,8 +32,11 @@ pub(crate) struct Member {
     /// Cancelled once nothing of this identity is on the connection any more.
     pub(super) done: CancellationToken,
     phase: Phase,
-    attempt: u32,
-    backoff: Backoff,
+    /// Failures since it was last established.
+    failures: u32,
+    retry: Arc<dyn ReconnectPolicy>,
+    /// When another client took over, lately.
+    displaced: VecDeque<Instant>,
     trouble: Option<Error>,
     /// The time that the actor's timer has for this member.
     pub(super) scheduled: Option<Instant>,
@@ -40,8 +47,14 @@ pub(crate) struct Member {
 enum Phase {
     /// There is no connection.
     Offline,
-    /// The token is on its way.
+    /// The token is on its way, or the provider is asked for one.
     Authorizing,
+    /// TLS has shown the certificate; the hub says what it makes of it when a link is asked for (amqp.md 1.2).
+    Proving {
+        session: SessionId,
+        link: LinkId,
+        until: Instant,
+    },
     Up {
         session: SessionId,
         since: Instant,
@@ -50,6 +63,14 @@ enum Phase {
     Waiting {
         until: Instant,
     },
+}
+
+/// What a member needs of the connection to prove who it is.
+pub(super) struct Access<'a> {
+    pub(super) connection: &'a mut Connection,
+    pub(super) tokens: &'a mut Tokens,
+    pub(super) asks: &'a mut Asks,
+    pub(super) new_links: &'a mut Vec<LinkId>,
 }
 
 /// What is to become of a member after something went wrong with it.
@@ -62,17 +83,14 @@ pub(super) enum Fate {
 
 impl Member {
     pub(crate) fn new(
-        identity: Identity,
-        hub: &str,
-        tokens: TokenSource,
-        retry: &RetryPolicy,
+        settings: Settings,
         status: watch::Sender<ConnectionStatus>,
         done: CancellationToken,
-        prefetch: u32,
     ) -> Self {
+        let Settings { identity, hub, credentials, retry, prefetch, model_id, .. } = settings;
         Self {
-            audience: identity.audience(hub),
-            tokens,
+            proof: Proof::new(credentials, &identity, &hub, &retry),
+            model_id,
             status,
             done,
             phase: Phase::Offline,
@@ -89,27 +107,85 @@ impl Member {
         self.features.take(command);
     }
 
-    /// A connection is there: shows the token.
-    pub(super) fn authorize(&mut self, key: Key, connection: &mut Connection, tokens: &mut Tokens) -> Fate {
+    /// A connection is there: shows the token, or lets a link show what the certificate is worth. Returns the
+    /// session to route here, if one was begun.
+    pub(super) fn authorize(&mut self, key: Key, wire: &mut Access<'_>) -> Result<Option<SessionId>, Fate> {
         self.phase = Phase::Authorizing;
-        match tokens.put(connection, key, &self.tokens, &self.audience) {
+        match self.proof.show(key, wire.connection, wire.tokens, wire.asks) {
+            Ok(Shown::Asked) => Ok(None),
+            Ok(Shown::Certificate) => self.prove(wire).map(Some),
+            Err(error) => Err(Fate::Ends(error)),
+        }
+    }
+
+    /// The token is to be renewed, or was not answered.
+    pub(super) fn renew(&mut self, due: iothub_amqp::client::Due, wire: &mut Access<'_>) -> Fate {
+        tracing::debug!(identity = %self.identity, "renewing the token");
+        match self.proof.renew(due, wire.connection, wire.tokens, wire.asks) {
             Ok(()) => Fate::Stays,
             Err(error) => Fate::Ends(error),
         }
     }
 
-    /// The token is to be renewed, or was not answered.
-    pub(super) fn renew(
-        &mut self,
-        due: iothub_amqp::client::Due,
-        connection: &mut Connection,
-        tokens: &mut Tokens,
-    ) -> Fate {
-        tracing::debug!(identity = %self.identity, "renewing the token");
-        match tokens.send(connection, due, &self.tokens, &self.audience) {
-            Ok(()) => Fate::Stays,
-            Err(error) => Fate::Ends(error),
+    /// The provider's answer. It is kept without a connection too.
+    pub(super) fn on_provided(&mut self, key: Key, answer: Result<Token>, wire: Option<&mut Access<'_>>) -> Fate {
+        let kept = self.proof.provided(answer);
+        let Some(wire) = wire else { return Fate::Stays };
+        match (self.phase, kept) {
+            (Phase::Authorizing | Phase::Up { .. }, Ok(())) => {
+                match self.proof.show(key, wire.connection, wire.tokens, wire.asks) {
+                    Ok(_) => Fate::Stays,
+                    Err(error) => Fate::Ends(error),
+                }
+            }
+            (Phase::Authorizing, Err(error)) if !self.proof.has_token() => self.failed(wire.connection, error),
+            (_, Err(error)) => {
+                tracing::warn!(identity = %self.identity, %error, "no new token yet, trying again");
+                Fate::Stays
+            }
+            (_, Ok(())) => Fate::Stays,
         }
+    }
+
+    /// Asks for a link that it has no other use for.
+    fn prove(&mut self, wire: &mut Access<'_>) -> Result<SessionId, Fate> {
+        let name = format!("proof-{}", uuid::Uuid::new_v4());
+        let options = AttachOptions::sender(name, self.identity.amqp_path("messages/events"));
+        let begun = wire.connection.begin();
+        let asked = begun.and_then(|session| Some((session, wire.connection.attach(session, options)?)));
+        let Some((session, link)) = asked else { return Err(self.no_session(wire.connection)) };
+        wire.new_links.push(link);
+        self.phase = Phase::Proving { session, link, until: Instant::now() + PROOF_LIMIT };
+        Ok(session)
+    }
+
+    /// An event of the link that proves. Credit, not the attach alone, says that the hub has agreed.
+    fn on_proof(&mut self, connection: &mut Connection, event: &Event, session: SessionId, proof: LinkId) -> Fate {
+        match event {
+            Event::Credit { link } if *link == proof => {
+                connection.detach(proof, None);
+                self.up(session);
+                Fate::Stays
+            }
+            Event::Detached { link, error } if *link == proof => {
+                let error = link_error(error.as_ref(), &Subject::from(&self.identity));
+                let error = self.proof.explain(error, &self.identity);
+                self.failed(connection, error)
+            }
+            _ => Fate::Stays,
+        }
+    }
+
+    fn no_session(&mut self, connection: &mut Connection) -> Fate {
+        let error = Error::new(ErrorKind::QuotaExceeded, "the hub allows no more sessions on a connection");
+        self.failed(connection, error)
+    }
+
+    fn up(&mut self, session: SessionId) {
+        self.phase = Phase::Up { session, since: Instant::now() };
+        self.trouble = None;
+        self.status.send_replace(ConnectionStatus::Connected);
+        tracing::info!(identity = %self.identity, "connected");
     }
 
     /// The hub answered to a token. Returns the session to route here, if one was begun.
@@ -120,21 +196,17 @@ impl Member {
     ) -> Result<Option<SessionId>, Fate> {
         if let TokenEvent::Refused { status, description, .. } = event {
             let error = TokenEvent::refusal(*status, description, &Subject::from(&self.identity));
-            return Err(self.failed(connection, error));
+            // An old token of a provider: it is asked for a new one after a pause.
+            let old = self.proof.refused();
+            return Err(if old { self.pause(connection, error) } else { self.failed(connection, error) });
         }
+        self.proof.accepted();
         if self.phase != Phase::Authorizing {
             // A renewal: nobody notices.
             return Ok(None);
         }
-        let Some(session) = connection.begin() else {
-            let error =
-                Error::new(ErrorKind::QuotaExceeded, "the hub allows no more sessions on a connection");
-            return Err(self.failed(connection, error));
-        };
-        self.phase = Phase::Up { session, since: Instant::now() };
-        self.trouble = None;
-        self.status.send_replace(ConnectionStatus::Connected);
-        tracing::info!(identity = %self.identity, "connected");
+        let Some(session) = connection.begin() else { return Err(self.no_session(connection)) };
+        self.up(session);
         Ok(Some(session))
     }
 
@@ -145,8 +217,12 @@ impl Member {
         event: &Event,
         new_links: &mut Vec<LinkId>,
     ) -> Fate {
+        if let Phase::Proving { session, link, .. } = self.phase {
+            return self.on_proof(connection, event, session, link);
+        }
         let Phase::Up { session, .. } = self.phase else { return Fate::Stays };
-        let up = &mut Up { connection, session, identity: &self.identity, new_links };
+        let model_id = self.model_id.as_deref();
+        let up = &mut Up { connection, session, identity: &self.identity, model_id, new_links };
         let result = self.features.on_event(up, event);
         match result {
             Ok(_) => Fate::Stays,
@@ -158,7 +234,7 @@ impl Member {
     pub(super) fn on_session_ended(&mut self, connection: &mut Connection, event: &Event) -> Fate {
         let Event::Ended { session: ended, error, .. } = event else { return Fate::Stays };
         match self.phase {
-            Phase::Up { session, .. } if session == *ended => {
+            Phase::Up { session, .. } | Phase::Proving { session, .. } if session == *ended => {
                 let error = link_error(error.as_ref(), &Subject::from(&self.identity));
                 self.failed(connection, error)
             }
@@ -169,7 +245,8 @@ impl Member {
     /// Starts whatever can be started.
     pub(super) fn pump(&mut self, connection: &mut Connection, new_links: &mut Vec<LinkId>) {
         let Phase::Up { session, .. } = self.phase else { return };
-        let up = &mut Up { connection, session, identity: &self.identity, new_links };
+        let model_id = self.model_id.as_deref();
+        let up = &mut Up { connection, session, identity: &self.identity, model_id, new_links };
         self.features.pump(up);
     }
 
@@ -181,17 +258,18 @@ impl Member {
         what: impl FnOnce(&mut Features, &mut Up<'_>),
     ) {
         if let Phase::Up { session, .. } = self.phase {
-            let up = &mut Up { connection, session, identity: &self.identity, new_links };
+            let model_id = self.model_id.as_deref();
+            let up = &mut Up { connection, session, identity: &self.identity, model_id, new_links };
             what(&mut self.features, up);
         }
     }
 
     pub(super) fn next_deadline(&mut self) -> Option<Instant> {
         let waiting = match self.phase {
-            Phase::Waiting { until } => Some(until),
+            Phase::Waiting { until } | Phase::Proving { until, .. } => Some(until),
             _ => None,
         };
-        [waiting, self.features.next_deadline()].into_iter().flatten().min()
+        [waiting, self.proof.next_deadline(), self.features.next_deadline()].into_iter().flatten().min()
     }
 
     /// Ends calls whose time is up, connected or not.
@@ -199,27 +277,32 @@ impl Member {
         self.features.expire(now, self.trouble.as_ref());
     }
 
-    /// Does what is due on a connection that is up.
+    /// Does what is due on a connection that is up. Returns the session to route here, if one was begun.
     pub(super) fn on_timer(
         &mut self,
         key: Key,
-        connection: &mut Connection,
-        tokens: &mut Tokens,
-        new_links: &mut Vec<LinkId>,
+        wire: &mut Access<'_>,
         now: Instant,
-    ) -> Fate {
+    ) -> Result<Option<SessionId>, Fate> {
         self.expire(now);
+        self.proof.on_timer(key, wire.asks, now);
         match self.phase {
-            Phase::Waiting { until } if until <= now => self.authorize(key, connection, tokens),
+            Phase::Waiting { until } if until <= now => return self.authorize(key, wire),
+            Phase::Proving { until, .. } if until <= now => {
+                let error = Error::new(ErrorKind::Timeout, "the hub does not say whether it lets us in");
+                return Err(self.failed(wire.connection, error));
+            }
             Phase::Up { session, .. } => {
-                let up = &mut Up { connection, session, identity: &self.identity, new_links };
-                match self.features.on_timer(up, now) {
-                    Ok(()) => Fate::Stays,
-                    Err(error) => self.failed(connection, error),
+                let connection = &mut *wire.connection;
+                let (model_id, new_links) = (self.model_id.as_deref(), &mut *wire.new_links);
+                let up = &mut Up { connection, session, identity: &self.identity, model_id, new_links };
+                if let Err(error) = self.features.on_timer(up, now) {
+                    return Err(self.failed(wire.connection, error));
                 }
             }
-            _ => Fate::Stays,
+            _ => {}
         }
+        Ok(None)
     }
 
     /// The connection is gone. The next attempt begins after `wait`.
@@ -243,7 +326,7 @@ impl Member {
         let error = error.unwrap_or_else(closed_error);
         self.features.finish(&error);
         match (connection, self.phase) {
-            (Some(connection), Phase::Up { session, .. }) => {
+            (Some(connection), Phase::Up { session, .. } | Phase::Proving { session, .. }) => {
                 connection.end(session, None);
                 Some(session)
             }
@@ -258,8 +341,7 @@ impl Member {
         if let Phase::Up { session, since } = self.phase {
             connection.end(session, None);
             if since.elapsed() >= ESTABLISHED_AFTER {
-                self.backoff.reset();
-                self.attempt = 0;
+                self.failures = 0;
             }
         }
         self.features.session_lost(&error);
@@ -267,18 +349,42 @@ impl Member {
         if !was_up && is_final(&error, true) {
             return Fate::Ends(error);
         }
-        let Some(wait) = self.backoff.next() else { return Fate::Ends(error) };
+        if is_displaced(&error) && self.displaced_too_often() {
+            return Fate::Ends(error.context(format!(
+                "other clients connected as {} took over {MAX_DISPLACED} times within {DISPLACED_WITHIN:?}; \
+                 give each client an identity of its own",
+                self.identity
+            )));
+        }
+        self.failures += 1;
+        let Some(wait) = self.retry.next_try(self.failures, &error) else { return Fate::Ends(error) };
         self.phase = Phase::Waiting { until: Instant::now() + wait };
-        self.attempt += 1;
-        self.retrying(self.attempt, wait, error);
+        self.retrying(self.failures, wait, error);
         Fate::Stays
+    }
+
+    fn displaced_too_often(&mut self) -> bool {
+        let now = Instant::now();
+        self.displaced.retain(|at| now.duration_since(*at) < DISPLACED_WITHIN);
+        self.displaced.push_back(now);
+        self.displaced.len() >= MAX_DISPLACED
     }
 
     fn retrying(&mut self, attempt: u32, wait: Duration, error: Error) {
         tracing::warn!(identity = %self.identity, attempt, ?wait, %error, "not connected, trying again");
         self.trouble = Some(error.clone());
-        self.status.send_replace(ConnectionStatus::Retrying { attempt, next_try: wait, error });
+        let next_try = wait;
+        self.status.send_replace(if is_displaced(&error) {
+            ConnectionStatus::Displaced { next_try, error }
+        } else {
+            ConnectionStatus::Retrying { attempt, next_try, error }
+        });
     }
+}
+
+/// Another client opened the same links (amqp.md 3.5, 6).
+fn is_displaced(error: &Error) -> bool {
+    error.hub_code() == Some("amqp:link:stolen")
 }
 
 /// Whether trying again is of no use. A certificate that was fine before may be so again.

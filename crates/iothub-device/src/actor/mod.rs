@@ -6,10 +6,10 @@ mod member;
 mod serve;
 mod timers;
 
-use std::{collections::HashMap, future::Future, pin::pin, time::Duration};
+use std::{collections::HashMap, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use iothub_amqp::client::Endpoint;
-use iothub_common::{Error, RetryPolicy};
+use iothub_common::{Error, ReconnectPolicy};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until},
@@ -30,7 +30,7 @@ const ESTABLISHED_AFTER: Duration = Duration::from_secs(30);
 
 pub(crate) struct Actor {
     endpoint: Endpoint,
-    retry: RetryPolicy,
+    retry: Arc<dyn ReconnectPolicy>,
     commands: mpsc::Receiver<(Key, Command)>,
     control: mpsc::UnboundedReceiver<Control>,
     members: HashMap<Key, Member>,
@@ -43,7 +43,7 @@ pub(crate) struct Actor {
 impl Actor {
     pub(crate) fn new(
         endpoint: Endpoint,
-        retry: RetryPolicy,
+        retry: Arc<dyn ReconnectPolicy>,
         commands: mpsc::Receiver<(Key, Command)>,
         control: mpsc::UnboundedReceiver<Control>,
         shutdown: CancellationToken,
@@ -64,8 +64,7 @@ impl Actor {
 
     /// `None` when the application closed everything.
     async fn run_until_final(&mut self) -> Option<Error> {
-        let mut backoff = self.retry.backoff();
-        let mut attempt = 0;
+        let mut failures = 0;
         let mut was_connected = false;
         loop {
             self.wait_for_member().await?;
@@ -79,18 +78,17 @@ impl Actor {
                         Ended::Lost(error) => error,
                     };
                     if since.elapsed() >= ESTABLISHED_AFTER {
-                        backoff.reset();
-                        attempt = 0;
+                        failures = 0;
                     }
                     error
                 }
                 Err(error) if is_final(&error, was_connected) => return Some(error),
                 Err(error) => error,
             };
-            attempt += 1;
-            let Some(wait) = backoff.next() else { return Some(error) };
+            failures += 1;
+            let Some(wait) = self.retry.next_try(failures, &error) else { return Some(error) };
             for (key, member) in &mut self.members {
-                member.connection_lost(attempt, wait, &error);
+                member.connection_lost(failures, wait, &error);
                 self.timers.schedule(*key, member);
             }
             self.while_down(sleep(wait)).await?;

@@ -37,7 +37,8 @@ impl Retry {
     /// The links were lost. An error is one that concerns the whole identity.
     pub(crate) fn failed(&mut self, error: Error) -> Result<()> {
         self.failures += 1;
-        let identity = matches!(error.kind(), ErrorKind::Unauthorized | ErrorKind::NotFound);
+        let identity = matches!(error.kind(), ErrorKind::Unauthorized | ErrorKind::NotFound)
+            || error.hub_code() == Some("amqp:link:stolen");
         if identity || self.failures >= MAX_FAILURES {
             *self = Self::default();
             return Err(error);
