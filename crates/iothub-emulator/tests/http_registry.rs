@@ -243,3 +243,33 @@ async fn statistics_count_devices() {
         json!({ "connectedDeviceCount": 0 })
     );
 }
+
+/// Bulk: the result of a partial failure comes with 400 and two headers (rest.md 3.5).
+#[tokio::test]
+async fn bulk_names_what_failed() {
+    let hub = LocalHub::start().await.unwrap();
+    let good = json!([{ "id": "a", "importMode": "create" }, { "id": "b", "importMode": "Create" }]);
+    // Node and C# send a trailing slash.
+    let reply = call(&hub, "POST", "/devices/", &[], &good.to_string()).await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.json(), json!({ "isSuccessful": true, "errors": [], "warnings": [] }));
+    assert_eq!(reply.header("iothuberrorcode"), None);
+
+    let mixed = json!([{ "id": "a", "importMode": "create" }, { "id": "c", "importMode": "create" }]);
+    let reply = call(&hub, "POST", "/devices", &[], &mixed.to_string()).await;
+    assert_eq!(reply.status, 400);
+    assert_eq!(reply.header("iothub-errorcode"), Some("BulkRegistryOperationFailure"));
+    assert_eq!(reply.header("iothuberrorcode"), Some("BulkRegistryOperationFailure"));
+    let result = reply.json();
+    assert_eq!(result["isSuccessful"], false);
+    let errors = result["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 1);
+    assert_eq!((&errors[0]["deviceId"], &errors[0]["errorCode"]), (&json!("a"), &json!(409_001)));
+    assert_eq!(call(&hub, "GET", "/devices/c", &[], "").await.status, 200);
+
+    let twice = json!([{ "id": "x" }, { "id": "x" }]).to_string();
+    let text = call(&hub, "POST", "/devices", &[], &twice).await.refusal(400, "DeviceDefinedMultipleTimes");
+    assert_eq!(text, "DeviceDefinedMultipleTimes, device ID x");
+    call(&hub, "POST", "/devices", &[], "").await.refusal(400, "ArgumentNull");
+    hub.shutdown().await;
+}

@@ -3,6 +3,7 @@
 //! [`Hub`] is a handle; its methods lock, call the pure rules in `registry`, `twin` and `token`, and push what
 //! connected devices are to know before they unlock, so that pushes come in the order of writes.
 
+mod bulk;
 mod clock;
 mod error;
 mod faults;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use iothub_common::Identity;
 use serde_json::Value;
 
+pub use bulk::{BulkError, BulkResult};
 pub use clock::Clock;
 pub use error::{ErrorCode, HubError};
 pub(crate) use faults::Fault;

@@ -85,6 +85,11 @@ impl Answer {
         self
     }
 
+    /// With another status than 200.
+    pub(super) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
     /// One more header; left out when HTTP cannot carry it.
     pub(super) fn with_header(mut self, name: &str, value: &str) -> Self {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {

@@ -24,6 +24,7 @@ pub(super) fn router() -> Router {
         .unversioned()
         // Identities (rest.md 3 and 4)
         .on(GET, "/devices", REGISTRY_READ, devices::list)
+        .on(POST, "/devices", REGISTRY_WRITE, devices::bulk)
         .on(GET, "/devices/{d}", REGISTRY_READ, devices::get)
         .on(PUT, "/devices/{d}", REGISTRY_WRITE, devices::put)
         .on(DELETE, "/devices/{d}", REGISTRY_WRITE, devices::delete)
