@@ -79,14 +79,7 @@ impl FakeHub {
 
     /// A hub whose certificate is for another name.
     pub async fn start_for(name: &str, steps: impl IntoIterator<Item = Step>) -> Self {
-        let certified = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-        let tls = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certified.cert.der().clone()], key)
-            .unwrap();
+        let (ca_pem, tls) = certificate(name);
         let listener = TcpListener::bind("localhost:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
@@ -94,12 +87,11 @@ impl FakeHub {
             requests: Mutex::new(Vec::new()),
         });
         let task = tokio::spawn(listen(listener, TlsAcceptor::from(Arc::new(tls)), Arc::clone(&state)));
-        Self { address, ca_pem: certified.cert.pem(), state, task }
+        Self { address, ca_pem, state, task }
     }
 
     pub fn options(&self) -> ClientOptions {
-        let tls = TlsConfig::default().platform_roots(false).ca_pem(self.ca_pem.as_bytes()).unwrap();
-        ClientOptions { https_port: Some(self.address.port()), tls, ..ClientOptions::default() }
+        ClientOptions { https_port: Some(self.address.port()), ..trusting(&self.ca_pem) }
     }
 
     /// A builder with almost no pauses between attempts.
@@ -181,6 +173,29 @@ pub fn refusal(status: u16, name: &'static str, text: &str) -> Step {
         "ExceptionMessage": "Tracking ID:0123456789abcdef0123456789abcdef-G:0-TimeStamp:01/31/2024 10:37:08",
     });
     json(status, body)
+}
+
+/// TLS of a server with this name, and the options of clients that trust it.
+pub fn server_tls(name: &str) -> (ServerConfig, ClientOptions) {
+    let (ca_pem, tls) = certificate(name);
+    (tls, trusting(&ca_pem))
+}
+
+fn certificate(name: &str) -> (String, ServerConfig) {
+    let certified = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+    let tls = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key)
+        .unwrap();
+    (certified.cert.pem(), tls)
+}
+
+fn trusting(ca_pem: &str) -> ClientOptions {
+    let tls = TlsConfig::default().platform_roots(false).ca_pem(ca_pem.as_bytes()).unwrap();
+    ClientOptions { tls, ..ClientOptions::default() }
 }
 
 async fn listen(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<State>) {
