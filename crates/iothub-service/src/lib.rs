@@ -47,6 +47,7 @@
 
 mod credentials;
 mod http;
+mod messaging;
 mod models;
 mod registry;
 
@@ -55,6 +56,11 @@ pub use iothub_common::{
     SymmetricKey, TlsConfig, TwinProperties,
 };
 
+pub use crate::messaging::{
+    CloudMessage, DeliveryAck, DeviceEvent, EventReader, EventReaderBuilder, EventSource, EventStream,
+    FeedbackBatch, FeedbackRecord, FeedbackStatus, FeedbackStream, FileNotification, FileNotificationStream,
+    Messaging, PartitionInfo, StartPosition,
+};
 pub use crate::models::{
     Authentication, AuthenticationType, Configuration, ConfigurationContent, ConfigurationMetrics,
     ConfigurationQueries, ConfigurationQueriesTest, ConnectionState, Device, DeviceCapabilities, DeviceJob,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use azure_core::credentials::TokenCredential;
-use iothub_common::{Error, ErrorKind, Result, Secret};
+use iothub_common::{Error, ErrorKind, Result, Secret, Token};
 use tokio::sync::Mutex;
 
 /// What the tokens are for: every hub of the public cloud (rest.md 1.4).
@@ -19,10 +19,8 @@ pub(crate) struct EntraTokens {
 }
 
 struct Kept {
-    header: Secret,
+    token: Token,
     fetched_at: SystemTime,
-    renew_at: SystemTime,
-    expires_at: SystemTime,
 }
 
 impl EntraTokens {
@@ -30,19 +28,19 @@ impl EntraTokens {
         Self { credential, kept: Mutex::new(None) }
     }
 
-    /// The value of the header `Authorization`.
-    pub(super) async fn header(&self, now: SystemTime) -> Result<Secret> {
+    /// A token that can be used now: its text is the value of the header `Authorization`.
+    pub(super) async fn token(&self, now: SystemTime) -> Result<Token> {
         let mut kept = self.kept.lock().await;
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.fetched_at <= now && now < kept.renew_at) {
-            return Ok(kept.header.clone());
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.fetched_at <= now && now < kept.token.renew_at) {
+            return Ok(kept.token.clone());
         }
         match self.fetch(now).await {
-            Ok(fetched) => Ok(kept.insert(fetched).header.clone()),
-            Err(error) => match kept.as_ref().filter(|kept| now < kept.expires_at) {
+            Ok(fetched) => Ok(kept.insert(fetched).token.clone()),
+            Err(error) => match kept.as_ref().filter(|kept| now < kept.token.expires_at) {
                 // The one we have still opens the door.
                 Some(kept) => {
                     tracing::warn!(%error, "no new token; the one in use is used on until it expires");
-                    Ok(kept.header.clone())
+                    Ok(kept.token.clone())
                 }
                 None => Err(error),
             },
@@ -56,12 +54,12 @@ impl EntraTokens {
             let message = "the token of the credential has expired already; check this machine's clock";
             Error::new(ErrorKind::Unauthorized, message)
         })?;
-        Ok(Kept {
-            header: Secret::from(format!("Bearer {}", token.token.secret())),
-            fetched_at: now,
-            renew_at: now + life.saturating_sub(EARLY).max(life / 2),
+        let token = Token {
+            secret: Secret::from(format!("Bearer {}", token.token.secret())),
             expires_at,
-        })
+            renew_at: now + life.saturating_sub(EARLY).max(life / 2),
+        };
+        Ok(Kept { token, fetched_at: now })
     }
 }
 
@@ -118,38 +116,38 @@ mod tests {
         for (now, header) in
             [(0, "Bearer one"), (3299, "Bearer one"), (3300, "Bearer two"), (6899, "Bearer two")]
         {
-            assert_eq!(tokens.header(at(now)).await.unwrap().reveal(), header, "{now}");
+            assert_eq!(tokens.token(at(now)).await.unwrap().secret.reveal(), header, "{now}");
         }
     }
 
     #[tokio::test]
     async fn a_short_token_is_used_for_half_of_its_life() {
         let tokens = tokens([("one", 60), ("two", 120)]);
-        assert_eq!(tokens.header(at(0)).await.unwrap().reveal(), "Bearer one");
-        assert_eq!(tokens.header(at(29)).await.unwrap().reveal(), "Bearer one");
-        assert_eq!(tokens.header(at(30)).await.unwrap().reveal(), "Bearer two");
+        assert_eq!(tokens.token(at(0)).await.unwrap().secret.reveal(), "Bearer one");
+        assert_eq!(tokens.token(at(29)).await.unwrap().secret.reveal(), "Bearer one");
+        assert_eq!(tokens.token(at(30)).await.unwrap().secret.reveal(), "Bearer two");
     }
 
     #[tokio::test]
     async fn a_clock_set_back_gets_a_new_token() {
         let tokens = tokens([("one", 3600), ("two", 3600)]);
-        assert_eq!(tokens.header(at(100)).await.unwrap().reveal(), "Bearer one");
-        assert_eq!(tokens.header(at(99)).await.unwrap().reveal(), "Bearer two");
+        assert_eq!(tokens.token(at(100)).await.unwrap().secret.reveal(), "Bearer one");
+        assert_eq!(tokens.token(at(99)).await.unwrap().secret.reveal(), "Bearer two");
     }
 
     #[tokio::test]
     async fn without_a_new_token_the_old_one_is_used_to_its_end() {
         let tokens = tokens([("one", 3600)]);
-        assert_eq!(tokens.header(at(0)).await.unwrap().reveal(), "Bearer one");
-        assert_eq!(tokens.header(at(3599)).await.unwrap().reveal(), "Bearer one");
-        let error = tokens.header(at(3600)).await.unwrap_err();
+        assert_eq!(tokens.token(at(0)).await.unwrap().secret.reveal(), "Bearer one");
+        assert_eq!(tokens.token(at(3599)).await.unwrap().secret.reveal(), "Bearer one");
+        let error = tokens.token(at(3600)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unauthorized);
         assert!(!format!("{error:?}").contains("Bearer"));
     }
 
     #[tokio::test]
     async fn a_token_that_has_expired_when_it_comes_is_no_token() {
-        let error = tokens([("one", 5)]).header(at(5 + 1)).await.unwrap_err();
+        let error = tokens([("one", 5)]).token(at(5 + 1)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unauthorized);
         assert!(error.to_string().contains("clock"), "{error}");
     }

@@ -6,7 +6,7 @@ mod entra;
 use std::fmt;
 use std::time::SystemTime;
 
-use iothub_common::{Result, Secret, ServiceConnectionString, TokenSource};
+use iothub_common::{Result, Secret, ServiceConnectionString, Token, TokenSource};
 
 /// Makes or fetches tokens, and keeps them while they can be used. Clones share what is kept.
 #[derive(Clone)]
@@ -39,12 +39,16 @@ impl Credentials {
 
     /// A token to be used at `now`. Only tokens of Entra ID need I/O, and those seldom.
     #[cfg_attr(not(feature = "entra-id"), allow(clippy::unused_async))]
-    pub(crate) async fn authorization(&self, now: SystemTime) -> Result<Authorization> {
+    pub(crate) async fn token(&self, now: SystemTime) -> Result<Token> {
         match self {
-            Self::Sas(tokens) => Ok(Authorization { header: tokens.token(now)?.secret }),
+            Self::Sas(tokens) => tokens.token(now),
             #[cfg(feature = "entra-id")]
-            Self::Entra(tokens) => Ok(Authorization { header: tokens.header(now).await? }),
+            Self::Entra(tokens) => tokens.token(now).await,
         }
+    }
+
+    pub(crate) async fn authorization(&self, now: SystemTime) -> Result<Authorization> {
+        Ok(Authorization { header: self.token(now).await?.secret })
     }
 }
 

@@ -8,6 +8,7 @@ use iothub_common::{ClientOptions, Result, RetryPolicy, ServiceConnectionString}
 use super::Registry;
 use crate::credentials::Credentials;
 use crate::http::{Http, HttpSettings};
+use crate::messaging::{MessagingSlot, Setup};
 
 /// How long a call may take, repetitions included, unless the builder says otherwise.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -81,7 +82,14 @@ impl RegistryBuilder {
     /// [`Certificate`](crate::ErrorKind::Certificate) when no TLS configuration can be made of the options;
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the host name is none.
     pub fn build(self) -> Result<Registry> {
+        let setup = Setup {
+            host: self.host_name.clone(),
+            credentials: self.credentials.clone(),
+            options: self.options.clone(),
+            call_timeout: self.settings.call_timeout,
+            retry: self.settings.retry.clone(),
+        };
         let http = Http::new(&self.host_name, self.credentials, &self.options, self.settings)?;
-        Ok(Registry { http: Arc::new(http) })
+        Ok(Registry { http: Arc::new(http), messaging: Arc::new(MessagingSlot::new(setup)) })
     }
 }

@@ -28,6 +28,7 @@ pub use self::ensure::Ensured;
 pub use self::list::DeviceStream;
 pub use self::query::{ItemType, Page, Pages, Query};
 use crate::http::Http;
+use crate::messaging::MessagingSlot;
 
 /// The identities and twins of a hub: the entry to everything that a service does.
 ///
@@ -47,6 +48,7 @@ use crate::http::Http;
 #[derive(Clone)]
 pub struct Registry {
     http: Arc<Http>,
+    pub(crate) messaging: Arc<MessagingSlot>,
 }
 
 impl Registry {

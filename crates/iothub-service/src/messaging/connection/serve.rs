@@ -1,0 +1,404 @@
+//! While the connection is up: links as they are needed, messages out and in, their outcomes, token renewal.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+use iothub_amqp::client::{Due, TokenEvent, close_error, link_error};
+use iothub_amqp::message::fields;
+use iothub_amqp::proto::{AttachOptions, Delivery, Event, LinkId, Outgoing};
+use iothub_amqp::serde_amqp::Value;
+use iothub_amqp::types::definitions::Error as AmqpError;
+use iothub_amqp::types::messaging::{Accepted, DeliveryState, Rejected};
+use iothub_amqp::types::performatives::Attach;
+use iothub_common::{Error, ErrorKind, Result, Subject, TokenSource};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::actor::{Actor, lock_lost, wait_until};
+use super::attachment::{Attachment, Next};
+use super::connect::{KEY, Wire, proof};
+use super::mailbox::Item;
+use super::settlements::{DeliveryName, Lock, Settlement, Verdict};
+use super::{Reply, USER_AGENT, closed_error, timed_out};
+
+/// Where messages to devices go (amqp.md 5.1).
+const DEVICE_BOUND: &str = "/messages/devicebound";
+/// How long the hub may take to agree to the end of the connection.
+const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+/// Commands taken before they are acted on, so that they share a write.
+const COMMANDS_PER_WRITE: usize = 128;
+
+/// How serving ended.
+pub(super) enum Ended {
+    /// The application closed the connection or dropped its last handle.
+    Closed,
+    Lost(Error),
+}
+
+/// Everything that belongs to one connection.
+struct Up {
+    wire: Wire,
+    /// The link for messages to devices.
+    sender: Attachment,
+    /// Who waits for the hub to confirm an outcome, and until when.
+    settling: HashMap<(LinkId, u32), (Reply<()>, Instant)>,
+    /// A new token that is being fetched, and the turn it is for.
+    renewing: Option<BoxFuture<'static, Result<TokenSource>>>,
+    due: Option<Due>,
+}
+
+impl Actor {
+    pub(super) async fn serve(&mut self, wire: Wire) -> Ended {
+        let mut up = Up {
+            wire,
+            sender: Attachment::new(&self.settings.retry),
+            settling: HashMap::new(),
+            renewing: None,
+            due: None,
+        };
+        let ended = loop {
+            self.pump(&mut up);
+            let deadline = [self.next_deadline(), self.link_deadline(&up)].into_iter().flatten().min();
+            let result = tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => break Ended::Closed,
+                event = up.wire.driver.next() => self.on_event(&mut up, event),
+                command = self.commands.recv() => {
+                    let Some(command) = command else { break Ended::Closed };
+                    self.take(command);
+                    self.take_more();
+                    Ok(())
+                }
+                () = self.wake.notified() => Ok(()),
+                proof = proof_of(&mut up.renewing) => self.on_proof(&mut up, proof),
+                () = wait_until(deadline) => self.on_timer(&mut up),
+            };
+            if let Err(error) = result {
+                break Ended::Lost(error);
+            }
+        };
+        match &ended {
+            Ended::Closed => {
+                // Outcomes that were given before the end still go out.
+                self.settle(&mut up);
+                self.connection_over(&mut up, &closed_error());
+                up.wire.driver.close(CLOSE_LIMIT).await;
+            }
+            Ended::Lost(error) => {
+                // The peer is told if it still listens; nothing waits for its agreement.
+                up.wire.driver.connection().close(None);
+                self.connection_over(&mut up, error);
+                up.wire.driver.finish(Duration::ZERO).await;
+            }
+        }
+        ended
+    }
+
+    fn take_more(&mut self) {
+        for _ in 1..COMMANDS_PER_WRITE {
+            let Ok(command) = self.commands.try_recv() else { return };
+            self.take(command);
+        }
+    }
+
+    /// Starts whatever can be started.
+    fn pump(&mut self, up: &mut Up) {
+        let now = Instant::now();
+        self.settle(up);
+        self.pump_sender(up, now);
+        self.pump_receivers(up, now);
+        let session = up.wire.tokens.session();
+        self.requests.pump(up.wire.driver.connection(), session, now);
+    }
+
+    /// Hands over only what the hub has asked for: the rest can still be taken back.
+    fn pump_sender(&mut self, up: &mut Up, now: Instant) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        let (session, connection) = (up.wire.tokens.session(), up.wire.driver.connection());
+        if up.sender.may_attach(now) {
+            let properties = fields([("com.microsoft:client-version", Value::String(USER_AGENT.to_owned()))]);
+            let name = format!("sender-{}", Uuid::new_v4());
+            let options =
+                AttachOptions { properties: Some(properties), ..AttachOptions::sender(name, DEVICE_BOUND) };
+            if let Some(link) = connection.attach(session, options) {
+                up.sender.attaching(link, now);
+            }
+        }
+        let Some(link) = up.sender.ready() else { return };
+        while connection.credit(link) as usize > connection.queued(link) {
+            let Some((token, payload)) = self.outbox.start_next(now) else { return };
+            connection.send(link, Outgoing { payload, format: 0, tag: None, settled: false, token });
+        }
+    }
+
+    fn pump_receivers(&mut self, up: &mut Up, now: Instant) {
+        let (session, connection) = (up.wire.tokens.session(), up.wire.driver.connection());
+        self.receivers.retain(|_, receiver| {
+            if receiver.mailbox.is_over() {
+                if let Some(link) = receiver.attachment.link() {
+                    connection.detach(link, None);
+                }
+                return false;
+            }
+            if receiver.attachment.may_attach(now)
+                && let Some(link) = connection.attach(session, receiver.options())
+            {
+                receiver.attachment.attaching(link, now);
+            }
+            if let Some(link) = receiver.attachment.ready()
+                && let Some(credit) = receiver.mailbox.more_credit(receiver.source, connection.credit(link))
+            {
+                connection.grant(link, credit);
+            }
+            true
+        });
+    }
+
+    fn on_event(&mut self, up: &mut Up, event: Event) -> Result<()> {
+        let settings = self.settings.clone();
+        let subject = Subject::Hub(&settings.endpoint.host);
+        let connection = up.wire.driver.connection();
+        if let Some(about_token) = up.wire.tokens.on_event(connection, &event, &subject) {
+            return match about_token? {
+                Some(TokenEvent::Refused { status, description, .. }) => {
+                    Err(TokenEvent::refusal(status, &description, &subject))
+                }
+                Some(TokenEvent::Accepted { .. }) | None => Ok(()),
+            };
+        }
+        if self.requests.on_event(connection, &event, &subject, Instant::now()) {
+            return Ok(());
+        }
+        match event {
+            Event::Message(delivery) => self.on_message(up, delivery),
+            Event::Outcome { token, outcome, .. } => {
+                if self.outbox.on_outcome(token, outcome, Instant::now()) {
+                    up.sender.works();
+                }
+            }
+            Event::Settled { link, delivery, state } => up.on_settled(link, delivery, state.as_ref()),
+            Event::Attached { link, attach } => self.on_attached(up, link, &attach),
+            Event::Detached { link, error } => self.on_detached(up, link, error.as_ref()),
+            Event::Ended { error, .. } => return Err(link_error(error.as_ref(), &subject)),
+            Event::Closed(cause) => return Err(close_error(cause, &settings.endpoint, &subject)),
+            Event::AttachRequested { link, .. } => {
+                let refusal = iothub_amqp::amqp_error("amqp:not-allowed", "clients take no links");
+                connection.refuse(link, refusal);
+            }
+            Event::Opened(_) | Event::Begun(_) | Event::Credit { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn on_attached(&mut self, up: &mut Up, link: LinkId, attach: &Attach) {
+        let now = Instant::now();
+        if up.sender.link() == Some(link) {
+            return up.sender.up(link, now);
+        }
+        let Some(receiver) = self.receivers.values_mut().find(|receiver| receiver.owns(link)) else { return };
+        receiver.up(link, &attach.rcv_settle_mode, now);
+        let credit = receiver.mailbox.first_credit(receiver.source);
+        if credit > 0 {
+            up.wire.driver.connection().grant(link, credit);
+        }
+    }
+
+    fn on_detached(&mut self, up: &mut Up, link: LinkId, error: Option<&AmqpError>) {
+        let now = Instant::now();
+        let settings = self.settings.clone();
+        let condition = error.map(iothub_amqp::condition);
+        let error = link_error(error, &Subject::Hub(&settings.endpoint.host));
+        up.forget_locks(Some(link));
+        let next = if up.sender.link() == Some(link) {
+            self.outbox.on_lost(&error);
+            let next = up.sender.lost(condition.as_deref(), &error, now);
+            if next == Next::Never {
+                self.outbox.fail_all(&error);
+                up.sender = Attachment::new(&settings.retry);
+            }
+            next
+        } else {
+            let found = self.receivers.iter_mut().find(|(_, receiver)| receiver.owns(link));
+            let Some((number, receiver)) = found.map(|(number, receiver)| (*number, receiver)) else {
+                return;
+            };
+            let next = receiver.attachment.lost(condition.as_deref(), &error, now);
+            if next == Next::Never
+                && let Some(receiver) = self.receivers.remove(&number)
+            {
+                receiver.end(Some(error.clone()));
+            }
+            next
+        };
+        tracing::info!(endpoint = %settings.endpoint, %error, ?next, "a link was lost");
+        if next == Next::NewToken {
+            self.renew(up);
+        }
+    }
+
+    fn on_message(&mut self, up: &mut Up, delivery: Delivery) {
+        let connection = up.wire.driver.connection();
+        let found = self.receivers.iter_mut().find(|(_, receiver)| receiver.owns(delivery.link));
+        let Some((number, receiver)) = found else {
+            // The reader has just gone. Its link is about to be closed, which releases the message.
+            return;
+        };
+        let lock = (receiver.is_queue() && !delivery.settled).then(|| {
+            let name = DeliveryName { connection: self.connections, link: delivery.link, id: delivery.id };
+            Lock::new(name, self.settlements.clone())
+        });
+        if lock.is_none() && !delivery.settled {
+            // Events stay where they are; this only tells the hub that we have seen it.
+            connection.dispose(delivery.link, delivery.id, Accepted {}.into(), true);
+        }
+        let read = match delivery.oversized {
+            true => Err(Error::new(ErrorKind::Protocol, "the hub sent a message that is too large")),
+            false => receiver.read(&delivery.payload),
+        };
+        match read {
+            Ok(Some(message)) => receiver.mailbox.push(Item { source: receiver.source, message, lock }),
+            Ok(None) => {}
+            Err(error) => {
+                // Handed out again, it would end the next stream as well.
+                if let Some(lock) = lock {
+                    lock.settle_unheard(Verdict::Reject);
+                }
+                connection.detach(delivery.link, None);
+                let number = *number;
+                if let Some(receiver) = self.receivers.remove(&number) {
+                    receiver.end(Some(error));
+                }
+            }
+        }
+    }
+
+    /// Passes on the outcomes of messages.
+    fn settle(&mut self, up: &mut Up) {
+        for Settlement { delivery, verdict, waiter } in self.settlements.take() {
+            let current = delivery.connection == self.connections;
+            let receiver = self.receivers.values().find(|receiver| receiver.owns(delivery.link));
+            let confirms = receiver.is_some_and(|receiver| receiver.confirms);
+            // Without a waiter nothing is gained by hearing of it.
+            let settled = !confirms || waiter.is_none();
+            let connection = up.wire.driver.connection();
+            let done = current && connection.dispose(delivery.link, delivery.id, verdict.state(), settled);
+            let Some((reply, deadline)) = waiter else { continue };
+            if !done {
+                reply.send(Err(lock_lost())).ok();
+            } else if settled {
+                reply.send(Ok(())).ok();
+            } else {
+                up.settling.insert((delivery.link, delivery.id), (reply, deadline));
+            }
+        }
+    }
+
+    fn link_deadline(&self, up: &Up) -> Option<Instant> {
+        let sender = up.sender.deadline().filter(|_| !self.outbox.is_empty());
+        let receivers = self.receivers.values().filter_map(|receiver| receiver.attachment.deadline()).min();
+        let settling = up.settling.values().map(|(_, deadline)| *deadline).min();
+        [up.wire.tokens.next_deadline(), sender, receivers, settling].into_iter().flatten().min()
+    }
+
+    fn on_timer(&mut self, up: &mut Up) -> Result<()> {
+        let now = Instant::now();
+        self.expire(now);
+        up.expire_settling(now);
+        let late = up.sender.is_late(now)
+            || self.requests.is_late(now)
+            || self.receivers.values().any(|receiver| receiver.attachment.is_late(now));
+        if late {
+            let message = format!("{} does not answer on its links", self.settings.endpoint);
+            return Err(Error::new(ErrorKind::Timeout, message));
+        }
+        if let Some(due) = up.wire.tokens.on_timer(now)?.pop() {
+            up.due = Some(due);
+            self.renew(up);
+        }
+        Ok(())
+    }
+
+    /// Fetches a token to show on the same links; nothing else notices (amqp.md 2.5).
+    fn renew(&self, up: &mut Up) {
+        let settings = self.settings.clone();
+        up.renewing = Some(Box::pin(async move { proof(&settings.credentials).await }));
+    }
+
+    fn on_proof(&self, up: &mut Up, proof: Result<TokenSource>) -> Result<()> {
+        let (connection, audience) = (up.wire.driver.connection(), &self.settings.audience);
+        tracing::debug!(endpoint = %self.settings.endpoint, "showing a new token");
+        match up.due.take() {
+            Some(due) => up.wire.tokens.send(connection, due, &proof?, audience),
+            None => up.wire.tokens.put(connection, KEY, &proof?, audience),
+        }
+    }
+
+    /// What was on its way learns that it is lost.
+    fn connection_over(&mut self, up: &mut Up, error: &Error) {
+        while let Some(event) = up.wire.driver.connection().poll_event() {
+            if let Event::Outcome { token, outcome, .. } = event {
+                self.outbox.on_outcome(token, outcome, Instant::now());
+            }
+        }
+        self.outbox.on_lost(error);
+        self.requests.disconnected();
+        for receiver in self.receivers.values_mut() {
+            receiver.attachment.disconnected();
+        }
+        up.forget_locks(None);
+    }
+}
+
+impl Up {
+    /// The hub says whether an outcome came in time.
+    fn on_settled(&mut self, link: LinkId, delivery: u32, state: Option<&DeliveryState>) {
+        let Some((reply, _)) = self.settling.remove(&(link, delivery)) else { return };
+        let result = match state {
+            Some(DeliveryState::Rejected(Rejected { error: Some(error) })) => Err(refused(error)),
+            _ => Ok(()),
+        };
+        // Nobody listens when the caller dropped its future.
+        reply.send(result).ok();
+    }
+
+    fn expire_settling(&mut self, now: Instant) {
+        for (_, (reply, _)) in self.settling.extract_if(|_, (_, deadline)| *deadline <= now) {
+            reply.send(Err(timed_out(true, None).with_may_have_been_applied(true))).ok();
+        }
+    }
+
+    /// Messages of a link, or of all links, are not ours any more.
+    fn forget_locks(&mut self, link: Option<LinkId>) {
+        let gone = |of: &(LinkId, u32)| link.is_none_or(|link| link == of.0);
+        for (_, (reply, _)) in self.settling.extract_if(|of, _| gone(of)) {
+            let message = "the connection was lost before the hub confirmed the outcome of the message";
+            let error = Error::new(ErrorKind::Unavailable, message).with_may_have_been_applied(true);
+            reply.send(Err(error)).ok();
+        }
+    }
+}
+
+/// The lock had ended: C# expects `amqp:not-found` or `com.microsoft:message-lock-lost` (amqp.md 3.5).
+fn refused(error: &AmqpError) -> Error {
+    match iothub_amqp::condition(error).as_str() {
+        "amqp:not-found" | "com.microsoft:message-lock-lost" => Error::new(
+            ErrorKind::PreconditionFailed,
+            "the message was held for too long: the hub hands it out again",
+        )
+        .with_hub_code("DeviceMessageLockLost"),
+        condition => Error::new(
+            ErrorKind::Rejected,
+            format!("the hub refused the outcome of the message: {condition}"),
+        ),
+    }
+}
+
+async fn proof_of(renewing: &mut Option<BoxFuture<'static, Result<TokenSource>>>) -> Result<TokenSource> {
+    let Some(future) = renewing.as_mut() else { return std::future::pending().await };
+    let proof = future.await;
+    *renewing = None;
+    proof
+}
