@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{Client, Line, Settings},
+    credentials::Credentials,
     device::DeviceClient,
     module::ModuleClient,
     multiplexer::Multiplexer,
@@ -114,11 +115,12 @@ impl<T> ClientBuilder<T> {
         let settings = Settings {
             identity: self.connection_string.identity().clone(),
             hub: hub.to_owned(),
-            tokens: self.connection_string.token_source()?,
+            credentials: Credentials::Tokens(self.connection_string.token_source()?),
             retry: self.retry.clone(),
             connect_timeout: self.connect_timeout,
             call_timeout: self.call_timeout,
             prefetch: self.prefetch,
+            model_id: None,
         };
         match self.multiplexer {
             Some(multiplexer) => multiplexer.connect(endpoint, self.retry, settings).await,

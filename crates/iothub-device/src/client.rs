@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use iothub_amqp::client::Endpoint;
-use iothub_common::{Error, ErrorKind, Identity, ReconnectPolicy, Result, TokenSource};
+use iothub_common::{Error, ErrorKind, Identity, ReconnectPolicy, Result};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     task::unconstrained,
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     actor::{Actor, Command, Control, Key, Member},
     calls::Call,
+    credentials::Credentials,
     desired::DesiredUpdates,
     features::{AnswerTo, RawMessage, RawRequest, Ticket, TwinKind, Verdict, settle_body},
     mailbox::Reader,
@@ -42,12 +43,14 @@ pub(crate) struct Settings {
     pub(crate) identity: Identity,
     /// The hub for which tokens are signed; a gateway may be what is dialled.
     pub(crate) hub: String,
-    pub(crate) tokens: TokenSource,
+    pub(crate) credentials: Credentials,
     pub(crate) retry: Arc<dyn ReconnectPolicy>,
     pub(crate) connect_timeout: Duration,
     pub(crate) call_timeout: Duration,
     /// Messages the hub may send ahead of a reader.
     pub(crate) prefetch: u32,
+    /// The Plug and Play model that it announces.
+    pub(crate) model_id: Option<String>,
 }
 
 /// Which messages.
@@ -84,15 +87,7 @@ impl Line {
     pub(crate) async fn connect(self, settings: Settings, place: Option<Place>) -> Result<Client> {
         let (status, watcher) = watch::channel(ConnectionStatus::Connecting);
         let done = CancellationToken::new();
-        let member = Member::new(
-            settings.identity.clone(),
-            &settings.hub,
-            settings.tokens,
-            settings.retry,
-            status,
-            done.clone(),
-            settings.prefetch,
-        );
+        let member = Member::new(settings.clone(), status, done.clone());
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);
         self.control.send(Control::Add(key, Box::new(member))).map_err(|_| closed_error())?;
         let client = Client(Arc::new(Shared {

@@ -28,6 +28,7 @@ mod actor;
 mod builder;
 mod calls;
 mod client;
+mod credentials;
 mod desired;
 mod device;
 mod faces;
@@ -44,6 +45,7 @@ mod telemetry;
 mod twin;
 
 pub use builder::{ClientBuilder, DeviceClientBuilder, ModuleClientBuilder};
+pub use credentials::SasRequest;
 pub use desired::{DesiredUpdate, DesiredUpdates};
 pub use device::DeviceClient;
 pub use iothub_common::{

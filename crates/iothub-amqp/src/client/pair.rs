@@ -95,17 +95,28 @@ impl Pair {
         settled: bool,
         properties: Option<Fields>,
     ) {
+        self.attach_with(connection, session, settled, [properties.clone(), properties]);
+    }
+
+    /// As [`Pair::attach`], with properties for the sender and for the receiver.
+    pub fn attach_with(
+        &mut self,
+        connection: &mut Connection,
+        session: SessionId,
+        settled: bool,
+        [sender_properties, receiver_properties]: [Option<Fields>; 2],
+    ) {
         let unique = Uuid::new_v4();
         let snd_settle_mode = if settled { SenderSettleMode::Settled } else { SenderSettleMode::Mixed };
         let sender = AttachOptions {
             snd_settle_mode: snd_settle_mode.clone(),
-            properties: properties.clone(),
+            properties: sender_properties,
             ..AttachOptions::sender(format!("sender-{unique}"), &self.address)
         };
         let target = Target { address: self.reply_to.clone(), ..Target::default() };
         let receiver = AttachOptions {
             snd_settle_mode,
-            properties,
+            properties: receiver_properties,
             target: Some(target),
             ..AttachOptions::receiver(format!("receiver-{unique}"), &self.address, Credit::Auto(CREDIT))
         };

@@ -24,6 +24,8 @@ use crate::{
 
 /// The hub's answer to a token, before it is sent once more.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+/// A token is shown again after this time though it is good for longer: clocks cannot count to the end of some.
+const LONGEST_USE: Duration = Duration::from_secs(24 * 3600);
 /// The token links lost one after the other, before the connection is given up.
 const MAX_FAILURES: u32 = 5;
 
@@ -90,15 +92,20 @@ pub struct Due {
     second_try: bool,
 }
 
+impl Due {
+    /// Whether the hub did not answer to the token last shown, rather than that it ends soon.
+    pub fn is_second_try(&self) -> bool {
+        self.second_try
+    }
+}
+
 impl Tokens {
-    /// Begins a session and attaches the token links. `None` when the hub allows no session.
+    /// Begins a session; the token links are attached with the first token, since who has a certificate shows none
+    /// (amqp.md 1.2). `None` when the hub allows no session.
     pub fn new(connection: &mut Connection) -> Option<Self> {
-        let session = connection.begin()?;
-        let mut pair = Pair::new(cbs::ADDRESS);
-        pair.attach(connection, session, false, None);
         Some(Self {
-            pair,
-            session,
+            pair: Pair::new(cbs::ADDRESS),
+            session: connection.begin()?,
             next_number: 0,
             in_flight: HashMap::new(),
             latest: HashMap::new(),
@@ -149,7 +156,7 @@ impl Tokens {
         if let Some(old) = self.latest.insert(due.key, number) {
             self.in_flight.remove(&old);
         }
-        let renew_after = token.renew_at.duration_since(now).unwrap_or_default();
+        let renew_after = token.renew_at.duration_since(now).unwrap_or_default().min(LONGEST_USE);
         self.in_flight.insert(number, Flight { key: due.key, renew_after, second_try: due.second_try });
         self.alarms.push(Reverse((Instant::now() + ANSWER_LIMIT, Alarm::Late { number })));
         let request = cbs::put_token(&format!("token-{number}"), audience, token.secret.reveal());

@@ -4,21 +4,27 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use iothub_amqp::{
     client::{TokenEvent, Tokens, link_error},
-    proto::{Connection, Event, LinkId, SessionId},
+    proto::{AttachOptions, Connection, Event, LinkId, SessionId},
 };
-use iothub_common::{Error, ErrorKind, Identity, ReconnectPolicy, Result, Subject, TokenSource};
+use iothub_common::{Error, ErrorKind, Identity, ReconnectPolicy, Result, Subject, Token};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::command::{Command, Key};
+use super::{
+    asks::Asks,
+    command::{Command, Key},
+    proof::{Proof, Shown},
+};
 use crate::{
-    client::closed_error,
+    client::{Settings, closed_error},
     features::{Features, Up},
     status::ConnectionStatus,
 };
 
 /// A session that lived this long counts as established: what comes after is a new series of attempts.
 const ESTABLISHED_AFTER: Duration = Duration::from_secs(30);
+/// How long the hub may take to let somebody with a certificate in.
+const PROOF_LIMIT: Duration = Duration::from_secs(20);
 
 /// Takeovers by another client within [`DISPLACED_WITHIN`] before this one gives way for good.
 const MAX_DISPLACED: usize = 5;
@@ -26,8 +32,8 @@ const DISPLACED_WITHIN: Duration = Duration::from_secs(300);
 
 pub(crate) struct Member {
     pub(super) identity: Identity,
-    audience: String,
-    tokens: TokenSource,
+    model_id: Option<String>,
+    proof: Proof,
     status: watch::Sender<ConnectionStatus>,
     /// Cancelled once nothing of this identity is on the connection any more.
     pub(super) done: CancellationToken,
@@ -89,13 +95,14 @@ impl Member {
     ) -> Self {
         let Settings { identity, hub, credentials, retry, prefetch, model_id, .. } = settings;
         Self {
-            proof: Proof::new(credentials, &identity, &hub, &retry),
+            proof: Proof::new(credentials, &identity, &hub),
             model_id,
             status,
             done,
             phase: Phase::Offline,
-            attempt: 0,
-            backoff: retry.backoff(),
+            failures: 0,
+            retry,
+            displaced: VecDeque::new(),
             trouble: None,
             scheduled: None,
             features: Features::new(&identity, prefetch),
@@ -128,7 +135,12 @@ impl Member {
     }
 
     /// The provider's answer. It is kept without a connection too.
-    pub(super) fn on_provided(&mut self, key: Key, answer: Result<Token>, wire: Option<&mut Access<'_>>) -> Fate {
+    pub(super) fn on_provided(
+        &mut self,
+        key: Key,
+        answer: Result<Token>,
+        wire: Option<&mut Access<'_>>,
+    ) -> Fate {
         let kept = self.proof.provided(answer);
         let Some(wire) = wire else { return Fate::Stays };
         match (self.phase, kept) {
@@ -138,7 +150,9 @@ impl Member {
                     Err(error) => Fate::Ends(error),
                 }
             }
-            (Phase::Authorizing, Err(error)) if !self.proof.has_token() => self.failed(wire.connection, error),
+            (Phase::Authorizing, Err(error)) if !self.proof.has_token() => {
+                self.failed(wire.connection, error)
+            }
             (_, Err(error)) => {
                 tracing::warn!(identity = %self.identity, %error, "no new token yet, trying again");
                 Fate::Stays
@@ -160,7 +174,13 @@ impl Member {
     }
 
     /// An event of the link that proves. Credit, not the attach alone, says that the hub has agreed.
-    fn on_proof(&mut self, connection: &mut Connection, event: &Event, session: SessionId, proof: LinkId) -> Fate {
+    fn on_proof(
+        &mut self,
+        connection: &mut Connection,
+        event: &Event,
+        session: SessionId,
+        proof: LinkId,
+    ) -> Fate {
         match event {
             Event::Credit { link } if *link == proof => {
                 connection.detach(proof, None);
@@ -337,18 +357,30 @@ impl Member {
     /// Something went wrong with this identity alone: its token is shown again after a pause, unless the hub
     /// has refused it for good.
     fn failed(&mut self, connection: &mut Connection, error: Error) -> Fate {
-        let was_up = matches!(self.phase, Phase::Up { .. });
-        if let Phase::Up { session, since } = self.phase {
-            connection.end(session, None);
-            if since.elapsed() >= ESTABLISHED_AFTER {
-                self.failures = 0;
-            }
-        }
-        self.features.session_lost(&error);
         // Links that are refused may only mean an old token; the answer to a new one decides.
-        if !was_up && is_final(&error, true) {
+        if !matches!(self.phase, Phase::Up { .. }) && is_final(&error, true) {
+            self.lose_session(connection, &error);
             return Fate::Ends(error);
         }
+        self.pause(connection, error)
+    }
+
+    fn lose_session(&mut self, connection: &mut Connection, error: &Error) {
+        if let Phase::Up { session, .. } | Phase::Proving { session, .. } = self.phase {
+            connection.end(session, None);
+        }
+        if let Phase::Up { since, .. } = self.phase
+            && since.elapsed() >= ESTABLISHED_AFTER
+        {
+            self.failures = 0;
+        }
+        self.phase = Phase::Authorizing;
+        self.features.session_lost(error);
+    }
+
+    /// Its token is shown again after a while, or nothing more is tried.
+    fn pause(&mut self, connection: &mut Connection, error: Error) -> Fate {
+        self.lose_session(connection, &error);
         if is_displaced(&error) && self.displaced_too_often() {
             return Fate::Ends(error.context(format!(
                 "other clients connected as {} took over {MAX_DISPLACED} times within {DISPLACED_WITHIN:?}; \

@@ -1,8 +1,10 @@
 //! The task that owns a connection and the identities on it: it connects, serves, and connects again until it
 //! is closed or nobody is left. Commands are taken and deadlines kept in every phase.
 
+mod asks;
 mod command;
 mod member;
+mod proof;
 mod serve;
 mod timers;
 
@@ -19,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use command::{Command, Control, Key};
 pub(crate) use member::Member;
 
+use asks::Asks;
 use member::is_final;
 use serve::Ended;
 use timers::Timers;
@@ -35,6 +38,7 @@ pub(crate) struct Actor {
     control: mpsc::UnboundedReceiver<Control>,
     members: HashMap<Key, Member>,
     timers: Timers,
+    asks: Asks,
     /// Stays up without members, as a multiplexer does, until this is cancelled.
     shutdown: CancellationToken,
     ends_when_empty: bool,
@@ -49,8 +53,8 @@ impl Actor {
         shutdown: CancellationToken,
         ends_when_empty: bool,
     ) -> Self {
-        let (members, timers) = (HashMap::new(), Timers::default());
-        Self { endpoint, retry, commands, control, members, timers, shutdown, ends_when_empty }
+        let (members, timers, asks) = (HashMap::new(), Timers::default(), Asks::default());
+        Self { endpoint, retry, commands, control, members, timers, asks, shutdown, ends_when_empty }
     }
 
     /// Runs to the end. The first command must add a member, unless the connection stays up without any.
@@ -119,6 +123,12 @@ impl Actor {
                 control = self.control.recv() => self.control_while_down(control?)?,
                 output = &mut what => return Some(output),
                 Some((key, command)) = self.commands.recv() => self.take(key, command),
+                (key, answer) = self.asks.next() => {
+                    if let Some(member) = self.members.get_mut(&key) {
+                        // Kept for when there is a connection.
+                        member.on_provided(key, answer, None);
+                    }
+                }
                 () = wait_until(deadline) => self.expire(),
             }
         }
@@ -128,6 +138,7 @@ impl Actor {
         match control {
             Control::Add(key, member) => drop(self.members.insert(key, *member)),
             Control::Remove(key) => {
+                self.asks.forget(key);
                 if let Some(mut member) = self.members.remove(&key) {
                     member.finish(None, None);
                     member.done.cancel();

@@ -53,12 +53,7 @@ pub(super) enum Shown {
 }
 
 impl Proof {
-    pub(super) fn new(
-        credentials: Credentials,
-        identity: &Identity,
-        hub: &str,
-        retry: &RetryPolicy,
-    ) -> Self {
+    pub(super) fn new(credentials: Credentials, identity: &Identity, hub: &str) -> Self {
         let way = match credentials {
             Credentials::Tokens(source) => Way::Tokens(source),
             Credentials::Certificate => Way::Certificate,
@@ -66,16 +61,12 @@ impl Proof {
                 provider,
                 request: SasRequest::new(identity.clone(), hub),
                 held: None,
-                // Whatever the policy, a working session is not given up for a renewal that can be tried again.
-                backoff: RetryPolicy { max_retries: None, ..retry.clone() }.backoff(),
+                // It never gives up: while it waits the session works on with the token it has.
+                backoff: RetryPolicy::default().backoff(),
                 again_at: None,
             })),
         };
         Self { audience: identity.audience(hub), way }
-    }
-
-    pub(super) fn is_certificate(&self) -> bool {
-        matches!(self.way, Way::Certificate)
     }
 
     /// Shows what there is to show, for the first time on a connection or anew.

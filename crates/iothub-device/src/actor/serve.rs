@@ -8,14 +8,15 @@ use iothub_amqp::{
     client::{Socket, TokenEvent, Tokens, close_error, link_error},
     proto::{Event, LinkId, SessionId},
 };
-use iothub_common::{Error, ErrorKind, Subject};
+use iothub_common::{Error, ErrorKind, Subject, Token};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Actor,
+    asks::Asks,
     command::{Command, Control, Key},
-    member::Fate,
+    member::{Access, Fate},
     wait_until,
 };
 use crate::features::{Features, Up};
@@ -41,6 +42,17 @@ struct Wire {
     /// Sessions of identities that left, until the hub agrees.
     leaving: HashMap<SessionId, CancellationToken>,
     new_links: Vec<LinkId>,
+}
+
+impl Wire {
+    fn access<'a>(&'a mut self, asks: &'a mut Asks) -> Access<'a> {
+        Access {
+            connection: self.driver.connection(),
+            tokens: &mut self.tokens,
+            asks,
+            new_links: &mut self.new_links,
+        }
+    }
 }
 
 impl Actor {
@@ -99,6 +111,10 @@ impl Actor {
                 },
                 Some((key, command)) = self.commands.recv() => {
                     self.on_commands(wire, key, command);
+                    Ok(())
+                }
+                (key, answer) = self.asks.next() => {
+                    self.on_provided(wire, key, answer);
                     Ok(())
                 }
                 () = wait_until(deadline) => self.on_timer(wire),
@@ -176,7 +192,10 @@ impl Actor {
                 let refusal = amqp_error("amqp:not-allowed", "clients take no links");
                 wire.driver.connection().refuse(*link, refusal);
             }
-            Event::Attached { link, .. } | Event::Outcome { link, .. } | Event::Settled { link, .. } => {
+            Event::Attached { link, .. }
+            | Event::Outcome { link, .. }
+            | Event::Settled { link, .. }
+            | Event::Credit { link } => {
                 self.on_link_event(wire, *link, &event);
             }
             Event::Message(delivery) => self.on_link_event(wire, delivery.link, &event),
@@ -199,38 +218,50 @@ impl Actor {
     fn on_token(&mut self, wire: &mut Wire, event: &TokenEvent) {
         let (TokenEvent::Accepted { key } | TokenEvent::Refused { key, .. }) = event;
         let Some(member) = self.members.get_mut(key) else { return };
-        let fate = match member.on_token(wire.driver.connection(), event) {
-            Ok(session) => {
-                wire.sessions.extend(session.map(|session| (session, *key)));
-                Fate::Stays
-            }
-            Err(fate) => fate,
-        };
-        self.after(wire, *key, fate);
+        let result = member.on_token(wire.driver.connection(), event);
+        self.begun(wire, *key, result);
     }
 
     fn on_timer(&mut self, wire: &mut Wire) -> Result<(), Error> {
         let now = Instant::now();
         for due in wire.tokens.on_timer(now)? {
             if let Some(member) = self.members.get_mut(&due.key) {
-                let fate = member.renew(due, wire.driver.connection(), &mut wire.tokens);
+                let fate = member.renew(due, &mut wire.access(&mut self.asks));
                 self.after(wire, due.key, fate);
             }
         }
         while let Some(key) = self.timers.pop(now, &mut self.members) {
             let Some(member) = self.members.get_mut(&key) else { continue };
-            let connection = wire.driver.connection();
-            let fate = member.on_timer(key, connection, &mut wire.tokens, &mut wire.new_links, now);
-            self.after(wire, key, fate);
+            let result = member.on_timer(key, &mut wire.access(&mut self.asks), now);
+            self.begun(wire, key, result);
         }
         Ok(())
     }
 
     fn authorize(&mut self, wire: &mut Wire, key: Key) {
         if let Some(member) = self.members.get_mut(&key) {
-            let fate = member.authorize(key, wire.driver.connection(), &mut wire.tokens);
+            let result = member.authorize(key, &mut wire.access(&mut self.asks));
+            self.begun(wire, key, result);
+        }
+    }
+
+    fn on_provided(&mut self, wire: &mut Wire, key: Key, answer: Result<Token, Error>) {
+        if let Some(member) = self.members.get_mut(&key) {
+            let fate = member.on_provided(key, answer, Some(&mut wire.access(&mut self.asks)));
             self.after(wire, key, fate);
         }
+    }
+
+    /// A member may have begun a session: its events are to come to it.
+    fn begun(&mut self, wire: &mut Wire, key: Key, result: Result<Option<SessionId>, Fate>) {
+        let fate = match result {
+            Ok(session) => {
+                wire.sessions.extend(session.map(|session| (session, key)));
+                Fate::Stays
+            }
+            Err(fate) => fate,
+        };
+        self.after(wire, key, fate);
     }
 
     /// Lets a member do something on its session, if it has one.
@@ -255,6 +286,7 @@ impl Actor {
     fn remove(&mut self, wire: &mut Wire, key: Key, error: Option<Error>) {
         let Some(mut member) = self.members.remove(&key) else { return };
         wire.tokens.forget(key);
+        self.asks.forget(key);
         let last = self.ends_when_empty && self.members.is_empty();
         match member.finish(Some(wire.driver.connection()), error) {
             // The end of the connection includes that of the session.

@@ -230,7 +230,7 @@ impl Inbox {
         let options = AttachOptions {
             // The hub confirms what became of a message, so `complete` tells the truth about its lock.
             rcv_settle_mode: ReceiverSettleMode::Second,
-            properties: Some(link_properties(None)),
+            properties: Some(link_properties(None, None)),
             max_message_size: MAX_MESSAGE_SIZE,
             ..AttachOptions::receiver(
                 format!("receiver-{}", uuid::Uuid::new_v4()),

@@ -15,7 +15,7 @@ use iothub_amqp::{
 use iothub_common::{Error, ErrorKind, Identity, Result};
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Retry, Up, link_properties};
+use super::{Retry, Up};
 use crate::{
     calls::{Call, Calls, timed_out},
     mailbox::Mailbox,
@@ -131,7 +131,8 @@ impl Methods {
             if !self.readers.is_empty() && self.retry.may_try(Instant::now()) {
                 self.retry.trying();
                 self.epoch += 1;
-                self.pair.attach(up.connection, up.session, false, Some(link_properties(Some("methods"))));
+                let properties = up.pair_properties("methods");
+                self.pair.attach_with(up.connection, up.session, false, properties);
                 up.new_links.extend(self.pair.links());
             }
         } else if self.readers.is_empty() && self.answers.in_flight() == 0 && !self.answers.is_waiting() {

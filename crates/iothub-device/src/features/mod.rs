@@ -27,6 +27,7 @@ pub(crate) struct Up<'a> {
     pub(crate) connection: &'a mut Connection,
     pub(crate) session: SessionId,
     pub(crate) identity: &'a Identity,
+    pub(crate) model_id: Option<&'a str>,
     /// Links asked for: their events are to come here.
     pub(crate) new_links: &'a mut Vec<LinkId>,
 }
@@ -35,19 +36,28 @@ impl Up<'_> {
     pub(crate) fn subject(&self) -> Subject<'_> {
         Subject::from(self.identity)
     }
+
+    /// Properties of a link that sends: they announce the model.
+    fn sender_properties(&self) -> Fields {
+        link_properties(None, self.model_id)
+    }
+
+    /// Properties of a pair of links, sender first. `kind` names the channel that ties them together (amqp.md 3.3).
+    fn pair_properties(&self, kind: &str) -> [Option<Fields>; 2] {
+        let channel = format!("{kind}:{}", uuid::Uuid::new_v4());
+        let sender = link_properties(Some(&channel), self.model_id);
+        [Some(sender), Some(link_properties(Some(&channel), None))]
+    }
 }
 
-/// Properties of a link. `pair` names the channel that ties two links together (amqp.md 3.3).
-fn link_properties(pair: Option<&str>) -> Fields {
+fn link_properties(channel: Option<&str>, model_id: Option<&str>) -> Fields {
     const API_VERSION: &str = "2021-04-12";
-    let text = |s: &str| Value::String(s.to_owned());
-    let common = [
-        ("com.microsoft:client-version", text(crate::USER_AGENT)),
-        ("com.microsoft:api-version", text(API_VERSION)),
+    let properties = [
+        ("com.microsoft:client-version", Some(crate::USER_AGENT)),
+        ("com.microsoft:api-version", Some(API_VERSION)),
+        ("com.microsoft:channel-correlation-id", channel),
+        ("com.microsoft:model-id", model_id),
     ];
-    let channel = pair.map(|kind| {
-        let value = format!("{kind}:{}", uuid::Uuid::new_v4());
-        ("com.microsoft:channel-correlation-id", Value::String(value))
-    });
-    iothub_amqp::message::fields(common.into_iter().chain(channel))
+    let given = properties.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned())));
+    iothub_amqp::message::fields(given.map(|(name, value)| (name, Value::String(value))))
 }

@@ -11,7 +11,7 @@ use iothub_amqp::{
 use iothub_common::{Error, ErrorKind, Identity, Result, Subject, error::error_from_amqp};
 use tokio::time::Instant;
 
-use super::{Retry, Up, link_properties};
+use super::{Retry, Up};
 use crate::calls::{Call, Calls};
 
 /// How long the hub may take to grant the link.
@@ -120,7 +120,7 @@ impl Telemetry {
 
     fn attach(&mut self, up: &mut Up<'_>) {
         let options = AttachOptions {
-            properties: Some(link_properties(None)),
+            properties: Some(up.sender_properties()),
             ..AttachOptions::sender(format!("telemetry-{}", uuid::Uuid::new_v4()), &self.address)
         };
         self.link = up.connection.attach(up.session, options);

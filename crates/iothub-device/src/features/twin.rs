@@ -15,7 +15,7 @@ use iothub_common::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Retry, Up, link_properties};
+use super::{Retry, Up};
 use crate::{
     calls::{Call, Calls, timed_out},
     desired::{Queue, Tracker},
@@ -85,7 +85,8 @@ impl TwinLinks {
             let wanted = listening || self.calls.is_waiting();
             if wanted && self.retry.may_try(Instant::now()) {
                 self.retry.trying();
-                self.pair.attach(up.connection, up.session, true, Some(link_properties(Some("twin"))));
+                let properties = up.pair_properties("twin");
+                self.pair.attach_with(up.connection, up.session, true, properties);
                 up.new_links.extend(self.pair.links());
             }
             return;
