@@ -28,6 +28,7 @@ pub mod hub;
 mod local_hub;
 mod start_error;
 mod state_dir;
+pub mod storage;
 mod tls;
 
 pub use local_hub::{LocalHub, LocalHubBuilder};

@@ -11,9 +11,10 @@ use tracing::info;
 use crate::front::amqp;
 use crate::front::http::HttpFront;
 use crate::front::listener::{self, Listener, Tasks};
-use crate::hub::{Hub, HubConfig, MessagingConfig, Policy};
+use crate::hub::{Clock, Hub, HubConfig, MessagingConfig, Policy};
 use crate::start_error::StartError;
 use crate::state_dir::StateDir;
+use crate::storage::{Blob, Storage, StorageConfig};
 use crate::tls::{self, Authority};
 
 /// The policy of [`LocalHub::connection_string`].
@@ -107,6 +108,11 @@ impl LocalHub {
     /// The hub behind the sockets: its state can be read and changed without a connection.
     pub fn hub(&self) -> &Hub {
         &self.hub
+    }
+
+    /// A file that a device has uploaded, by the name of its blob: `{device id}/{name the device gave}`.
+    pub fn uploaded_file(&self, blob_name: &str) -> Option<Blob> {
+        self.hub.storage()?.blob(blob_name)
     }
 
     /// Moves the hub's clock forward, so that tokens expire without waiting.
@@ -236,7 +242,10 @@ impl LocalHubBuilder {
 
         // Nobody who develops wants to wait for 15 seconds.
         let messaging = MessagingConfig { feedback_delay: Duration::ZERO, ..MessagingConfig::default() };
-        let hub = Hub::new(HubConfig { host_name, policies, messaging, ..HubConfig::default() });
+        let clock = Clock::new();
+        let storage = Storage::new(StorageConfig::new(with_port(&host_name, https_port)), clock.clone());
+        let storage = Some(storage.map_err(|source| StartError::Keys { source })?);
+        let hub = Hub::new(HubConfig { host_name, policies, clock, messaging, storage });
         let mut running = LocalHub {
             hub: hub.clone(),
             ca_pem: authority.ca_pem().to_owned(),
@@ -271,4 +280,10 @@ impl LocalHubBuilder {
         info!(host = running.host_name(), https_port, amqps_port, "hub started");
         Ok(running)
     }
+}
+
+/// Where the storage is found, which has no port of its own; clients that know of no ports only know 443.
+fn with_port(host: &str, port: u16) -> String {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    if port == STANDARD_HTTPS { host } else { format!("{host}:{port}") }
 }

@@ -7,6 +7,7 @@ mod bulk;
 mod clock;
 mod error;
 mod faults;
+mod files;
 mod live;
 mod messaging;
 mod policy;
@@ -45,10 +46,12 @@ pub use query::{Page, PageRequest};
 pub use token::{Grant, Who};
 
 use self::error::json_bytes;
+use self::files::Uploads;
 use self::live::{Live, Mailbox};
 use self::messaging::{Messaging, Signals};
 use self::registry::State;
 pub(crate) use self::timestamp::Timestamp;
+use crate::storage::Storage;
 
 /// What a hub is made with.
 #[derive(Clone, Debug)]
@@ -61,6 +64,8 @@ pub struct HubConfig {
     pub clock: Clock,
     /// How it handles messages.
     pub messaging: MessagingConfig,
+    /// Where devices upload files; without one they cannot.
+    pub storage: Option<Storage>,
 }
 
 impl HubConfig {
@@ -82,6 +87,7 @@ impl Default for HubConfig {
             policies: Vec::new(),
             clock: Clock::new(),
             messaging: MessagingConfig::default(),
+            storage: None,
         }
     }
 }
@@ -104,6 +110,7 @@ struct Inner {
     state: State,
     live: Live,
     messaging: Messaging,
+    uploads: Uploads,
 }
 
 impl Hub {
@@ -159,6 +166,9 @@ impl Hub {
             inner.messaging.methods.left(&mailbox);
         }
         inner.forget_messages(device_id);
+        if inner.state.record(&device).is_err() {
+            inner.uploads.forget(device_id);
+        }
     }
 }
 

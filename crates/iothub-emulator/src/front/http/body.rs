@@ -23,23 +23,33 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The whole body, chunked or not.
 pub(super) async fn read(headers: &HeaderMap, incoming: &mut Incoming) -> Result<Bytes, HubError> {
+    read_within(headers, incoming, LIMIT, DEADLINE).await
+}
+
+/// The whole body within other limits.
+pub(super) async fn read_within(
+    headers: &HeaderMap,
+    incoming: &mut Incoming,
+    limit: usize,
+    deadline: Duration,
+) -> Result<Bytes, HubError> {
     let announced = incoming.size_hint().lower();
-    if announced > LIMIT as u64 {
+    if announced > limit as u64 {
         // Somebody who asks first gets the answer and sends nothing.
         if !expects_continue(headers) {
             drain_some(incoming).await;
         }
-        return Err(answer::body_too_large(LIMIT));
+        return Err(answer::body_too_large(limit));
     }
-    let read = timeout(DEADLINE, Limited::new(&mut *incoming, LIMIT).collect()).await;
+    let read = timeout(deadline, Limited::new(&mut *incoming, limit).collect()).await;
     match read {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             drain_some(incoming).await;
-            Err(answer::body_too_large(LIMIT))
+            Err(answer::body_too_large(limit))
         }
         Ok(Err(_)) => Err(answer::bad_request("the request body ended early or is badly framed")),
-        Err(_) => Err(answer::body_too_slow(DEADLINE)),
+        Err(_) => Err(answer::body_too_slow(deadline)),
     }
 }
 

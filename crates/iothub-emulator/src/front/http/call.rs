@@ -5,6 +5,7 @@ use http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue};
 use iothub_common::Identity;
 use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -50,6 +51,15 @@ impl Call {
         Uuid::try_parse(lock).map_err(|_| answer::argument_invalid(format!("'{lock}' is no lock token")))
     }
 
+    /// The body as a type. `malformed` makes the answer to one that does not fit.
+    pub(super) fn body_as<T: DeserializeOwned>(
+        &self,
+        malformed: fn(String) -> HubError,
+    ) -> Result<T, HubError> {
+        serde_json::from_value(self.json(malformed)?)
+            .map_err(|error| malformed(format!("the request body is not what this endpoint wants: {error}")))
+    }
+
     /// The body, which must be JSON. `malformed` makes the answer to one that is not, as endpoints differ in it.
     pub(super) fn json(&self, malformed: fn(String) -> HubError) -> Result<Value, HubError> {
         if self.body.is_empty() {
@@ -80,7 +90,7 @@ impl Params {
     }
 
     /// Empty where the pattern has no such name.
-    fn get(&self, name: &str) -> &str {
+    pub(super) fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value)
     }
 

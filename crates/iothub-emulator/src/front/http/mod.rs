@@ -5,13 +5,16 @@
 
 mod access;
 mod answer;
+mod blobs;
 mod body;
 mod call;
 mod device_messages;
 mod devices;
 mod feedback;
+mod files;
 mod methods;
 mod modules;
+mod neighbours;
 mod query;
 mod router;
 mod routes;
@@ -85,6 +88,9 @@ impl HttpFront {
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, mut incoming) = request.into_parts();
+        if let Some(response) = self.neighbour(&head, &mut incoming).await {
+            return response;
+        }
         let method = effective_method(&head.method, &head.headers);
         let path = head.uri.path().to_owned();
 

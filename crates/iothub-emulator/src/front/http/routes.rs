@@ -4,7 +4,7 @@ use http::Method;
 
 use super::access::Access;
 use super::router::Router;
-use super::{device_messages, devices, feedback, methods, modules, query, statistics, twins};
+use super::{device_messages, devices, feedback, files, methods, modules, query, statistics, twins};
 use crate::hub::Rights;
 
 /// Where two patterns fit a path the earlier line counts: put fixed paths before those with ids.
@@ -61,6 +61,10 @@ pub(super) fn router() -> Router {
         .on(GET, "/messages/servicebound/feedback", SERVICE, feedback::receive)
         .on(DELETE, "/messages/servicebound/feedback/{lock}", SERVICE, feedback::complete)
         .on(POST, "/messages/servicebound/feedback/{lock}/abandon", SERVICE, feedback::abandon)
+        // File uploads (rest.md 11.3)
+        .on(POST, "/devices/{d}/files", Access::Identity, files::start)
+        .on(POST, "/devices/{d}/files/notifications", Access::Identity, files::finish)
+        .on(POST, "/devices/{d}/files/notifications/{correlation}", Access::Identity, files::finish)
         // Statistics (rest.md 3.1)
         .on(GET, "/statistics/devices", REGISTRY_READ, statistics::devices)
         .on(GET, "/statistics/service", SERVICE, statistics::service)

@@ -4,6 +4,7 @@
 
 mod device_bound;
 mod events;
+mod files;
 mod live;
 mod methods;
 mod tokens;
