@@ -7,10 +7,20 @@ mod device;
 mod parts;
 mod service;
 
+use crate::error::Result;
 use crate::secret::{Secret, SymmetricKey};
 
 pub use device::DeviceConnectionString;
 pub use service::ServiceConnectionString;
+
+/// Checks a host name that is given by itself.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when it has a port or a path, or is none.
+pub fn check_host_name(host_name: &str) -> Result<()> {
+    parts::check_host(parts::Part::HostName, host_name)
+}
 
 /// How an application proves who it is.
 #[non_exhaustive]

@@ -105,6 +105,13 @@ impl TlsConfig {
         self
     }
 
+    /// Whether there is a certificate to show.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn has_client_certificate(&self) -> bool {
+        self.client_certificate.is_some()
+    }
+
     /// What rustls needs. Reads the platform's store each time: make it once per client and keep it.
     ///
     /// # Errors

@@ -4,14 +4,17 @@ use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use iothub_amqp::client::Endpoint;
 use iothub_common::{
-    ClientOptions, DeviceConnectionString, Error, ErrorKind, ReconnectPolicy, Result, RetryPolicy, Transport,
+    ClientCertificate, ClientOptions, DeviceConnectionString, Error, ErrorKind, Identity, ReconnectPolicy,
+    Result, RetryPolicy, Secret, Transport,
 };
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{Client, Line, Settings},
-    credentials::Credentials,
+    credentials::{Credentials, Given, SasProvider, SasRequest},
     device::DeviceClient,
+    edge::Trust,
     module::ModuleClient,
     multiplexer::Multiplexer,
 };
@@ -30,7 +33,10 @@ pub type DeviceClientBuilder = ClientBuilder<DeviceClient>;
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens until connect() is awaited"]
 pub struct ClientBuilder<T> {
-    connection_string: DeviceConnectionString,
+    given: Given,
+    /// Whom an Edge module trusts beside the options.
+    trust: Option<Trust>,
+    model_id: Option<String>,
     options: ClientOptions,
     transport: Transport,
     connect_timeout: Duration,
@@ -43,9 +49,11 @@ pub struct ClientBuilder<T> {
 }
 
 impl<T> ClientBuilder<T> {
-    fn new(connection_string: DeviceConnectionString) -> Self {
+    fn new(given: Given) -> Self {
         Self {
-            connection_string,
+            given,
+            trust: None,
+            model_id: None,
             options: ClientOptions::default(),
             transport: Transport::default(),
             connect_timeout: DEFAULT_CALL_TIMEOUT,
@@ -108,19 +116,98 @@ impl<T> ClientBuilder<T> {
         self
     }
 
+    /// The certificate that proves who connects, and its private key, both in PEM; see
+    /// [`ClientCertificate::from_pem`]. The hub knows it by its thumbprint or by the authority that signed it. Goes
+    /// with `x509=true` in the connection string, or with [`ModuleClient::builder_for`].
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientCertificate::from_pem`].
+    pub fn x509(mut self, certificate: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self> {
+        self.given.certificate = Some(ClientCertificate::from_pem(certificate, key)?);
+        Ok(self)
+    }
+
+    /// A function that gives SAS tokens: it is asked before the first connection, and again when four fifths of the
+    /// life of a token are over. Goes with [`ModuleClient::builder_for`].
+    ///
+    /// Its futures run in a task of their own, one at a time, and may take 30 s each. While it fails the client works
+    /// on with the token it has, and asks again after growing pauses. An [`Error`] of kind
+    /// [`Unauthorized`](ErrorKind::Unauthorized), [`NotFound`](ErrorKind::NotFound) or
+    /// [`InvalidInput`](ErrorKind::InvalidInput) ends a client that has no token left; other errors are taken to pass.
+    ///
+    /// ```no_run
+    /// # async fn ask_vault(resource: &str) -> std::io::Result<String> { Ok(resource.to_owned()) }
+    /// # async fn run() -> iothub_device::Result<()> {
+    /// use iothub_device::{DeviceClient, SasRequest};
+    ///
+    /// let client = DeviceClient::builder_for("my-hub.azure-devices.net", "myDevice")?
+    ///     .sas_provider(|request: SasRequest| async move { ask_vault(request.resource()).await })
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sas_provider<F, Fut, S, E>(mut self, provider: F) -> Self
+    where
+        F: Fn(SasRequest) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = std::result::Result<S, E>> + Send + 'static,
+        S: Into<Secret>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.given.provider = Some(SasProvider::new(provider));
+        self
+    }
+
+    /// The IoT Edge gateway to connect to in place of the hub, as `GatewayHostName` in a connection string. Its
+    /// certificate must carry that name; tokens keep naming the hub.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) when it is no host name.
+    pub fn gateway(mut self, host_name: impl Into<String>) -> Result<Self> {
+        self.given.set_gateway(host_name.into())?;
+        Ok(self)
+    }
+
+    /// Announces the Plug and Play model, `dtmi:…`, that this device or module implements; the hub keeps it in the
+    /// twin (amqp.md 3.3).
+    pub fn model_id(mut self, model_id: impl Into<String>) -> Self {
+        self.model_id = Some(model_id.into());
+        self
+    }
+
     async fn connect_client(self) -> Result<Client> {
-        let hub = self.connection_string.host_name();
-        let host = self.connection_string.gateway_host_name().unwrap_or(hub);
-        let endpoint = Endpoint::new(host, &self.options, self.transport, self.idle_timeout)?;
+        let started = Instant::now();
+        let mut options = self.options;
+        if let Some(trust) = &self.trust {
+            options.tls =
+                timeout(self.connect_timeout, trust.add_to(options.tls)).await.map_err(|_| {
+                    Error::new(
+                        ErrorKind::Timeout,
+                        "the Edge workload API took all the time there was to connect",
+                    )
+                })??;
+        }
+        let (host, hub) = (self.given.host().to_owned(), self.given.hub.clone());
+        let identity = self.given.identity.clone();
+        let (credentials, options) = self.given.resolve(options)?;
+        if matches!(credentials, Credentials::Certificate) && self.multiplexer.is_some() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "a connection with a client certificate carries one identity: leave the multiplexer out",
+            ));
+        }
+        let endpoint = Endpoint::new(host, &options, self.transport, self.idle_timeout)?;
         let settings = Settings {
-            identity: self.connection_string.identity().clone(),
-            hub: hub.to_owned(),
-            credentials: Credentials::Tokens(self.connection_string.token_source()?),
+            identity,
+            hub,
+            credentials,
             retry: self.retry.clone(),
-            connect_timeout: self.connect_timeout,
+            connect_timeout: self.connect_timeout.saturating_sub(started.elapsed()),
             call_timeout: self.call_timeout,
             prefetch: self.prefetch,
-            model_id: None,
+            model_id: self.model_id,
         };
         match self.multiplexer {
             Some(multiplexer) => multiplexer.connect(endpoint, self.retry, settings).await,
@@ -133,11 +220,39 @@ impl<T> ClientBuilder<T> {
     }
 }
 
+impl ModuleClient {
+    /// Options for a module without a connection string: it takes
+    /// [`sas_provider`](ClientBuilder::sas_provider) or [`x509`](ClientBuilder::x509) to prove who it is. No I/O.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) when the host name or an id is none.
+    pub fn builder_for(host_name: &str, device_id: &str, module_id: &str) -> Result<ModuleClientBuilder> {
+        Ok(ClientBuilder::new(Given::new(host_name, Identity::module(device_id, module_id)?)?))
+    }
+}
+
+impl DeviceClient {
+    /// Options for a device without a connection string: it takes
+    /// [`sas_provider`](ClientBuilder::sas_provider) or [`x509`](ClientBuilder::x509) to prove who it is. No I/O.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) when the host name or the id is none.
+    pub fn builder_for(host_name: &str, device_id: &str) -> Result<DeviceClientBuilder> {
+        Ok(ClientBuilder::new(Given::new(host_name, Identity::device(device_id)?)?))
+    }
+}
+
 impl ClientBuilder<ModuleClient> {
     pub(crate) fn for_module(connection_string: &str) -> Result<Self> {
         let connection_string: DeviceConnectionString = connection_string.parse()?;
         connection_string.require_module()?;
-        Ok(Self::new(connection_string))
+        Ok(Self::new(connection_string.into()))
+    }
+
+    pub(crate) fn with(given: Given, trust: Option<Trust>) -> Self {
+        Self { trust, ..Self::new(given) }
     }
 
     /// Connects; see [`ModuleClient::connect`].
@@ -161,7 +276,7 @@ impl ClientBuilder<DeviceClient> {
                 ),
             ));
         }
-        Ok(Self::new(connection_string))
+        Ok(Self::new(connection_string.into()))
     }
 
     /// Connects; see [`DeviceClient::connect`].

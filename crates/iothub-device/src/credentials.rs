@@ -1,5 +1,7 @@
 //! How a device or module proves who it is.
 
+mod given;
+
 use std::{
     error::Error as StdError,
     fmt,
@@ -13,6 +15,8 @@ use futures_core::future::BoxFuture;
 use futures_util::FutureExt as _;
 use iothub_common::{Error, ErrorKind, Identity, Result, Secret, Token, TokenSource, sas::Unsigned};
 use tokio::time::timeout;
+
+pub(crate) use given::Given;
 
 /// How long a SAS provider may take.
 const PROVIDER_LIMIT: Duration = Duration::from_secs(30);

@@ -31,6 +31,7 @@ mod client;
 mod credentials;
 mod desired;
 mod device;
+mod edge;
 mod faces;
 mod features;
 mod mailbox;
