@@ -30,11 +30,13 @@
 
 pub mod connection_string;
 mod derived_key;
+pub mod direct_method;
 pub mod error;
 pub mod etag;
 pub mod identity;
 pub mod options;
 pub mod proxy;
+pub mod raw_json;
 pub mod retry;
 pub mod sas;
 pub mod secret;
@@ -43,11 +45,13 @@ pub mod twin;
 pub mod twin_rules;
 
 pub use connection_string::{Credential, DeviceConnectionString, ServiceConnectionString};
+pub use direct_method::{DirectMethod, MethodResponse};
 pub use error::{Error, ErrorKind, Result, Subject, connect_error};
 pub use etag::{ETag, IfMatch};
 pub use identity::Identity;
 pub use options::{ClientOptions, Transport};
 pub use proxy::Proxy;
+pub use raw_json::RawJson;
 pub use retry::{Backoff, ReconnectPolicy, RetryPolicy};
 pub use sas::{SasToken, Token, TokenSource};
 pub use secret::{Secret, SymmetricKey};

@@ -8,7 +8,6 @@ pub(crate) mod hub_enum;
 mod job;
 pub(crate) mod method;
 mod module;
-mod raw;
 mod statistics;
 mod tags;
 mod timestamp;
@@ -27,13 +26,12 @@ pub use configuration::{
 };
 pub use device::{ConnectionState, Device, DeviceCapabilities, DeviceStatus, NewDevice};
 pub use digital_twin::{DigitalTwin, DigitalTwinPatch};
+pub use iothub_common::{DirectMethod, MethodResponse, RawJson};
 pub use job::{
     DeviceJob, DeviceJobError, DeviceJobOutcome, DeviceJobStatistics, DeviceJobStatus, Job, JobStatus,
     JobType, NewJob,
 };
-pub use method::{DirectMethod, MethodResponse};
 pub use module::{Module, NewModule};
-pub use raw::RawJson;
 pub use statistics::{DeviceStatistics, PurgedMessages, ServiceStatistics};
 pub use tags::Tags;
 pub use timestamp::Timestamp;

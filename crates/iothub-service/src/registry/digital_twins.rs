@@ -4,7 +4,6 @@ use http::Method;
 use iothub_common::{ETag, Identity, IfMatch, Result};
 
 use super::Registry;
-use super::methods::patience;
 use crate::http::{Call, Unread};
 use crate::models::{DigitalTwin, DigitalTwinPatch, DirectMethod, MethodResponse, RawJson, method};
 
@@ -99,12 +98,13 @@ impl Registry {
         path: String,
         command: &DirectMethod,
     ) -> Result<MethodResponse> {
-        let path = super::jobs::path(&format!("{path}/commands"), &command.name, "command")?;
+        let path = super::jobs::path(&format!("{path}/commands"), command.name(), "command")?;
+        let (connect, response) = command.timeouts_in_seconds();
         let call = Call::read("invoke command", path, identity.into())
             .changing(Method::POST)
-            .patience(patience(command))
-            .query("connectTimeoutInSeconds", method::seconds(command.connect_timeout))
-            .query("responseTimeoutInSeconds", method::seconds(command.response_timeout))
+            .patience(command.patience())
+            .query("connectTimeoutInSeconds", connect)
+            .query("responseTimeoutInSeconds", response)
             .body(method::body(&command.payload_json()?));
         let unread = Unread { what: call.what, changes: true };
         let answer = self.http.send(call).await?;
@@ -112,6 +112,6 @@ impl Registry {
         // A device that answers with no payload leaves the body empty.
         let payload: RawJson =
             if answer.body.is_empty() { RawJson::default() } else { unread.json(&answer)? };
-        Ok(MethodResponse { status: status.unwrap_or_else(|| answer.status.as_u16().into()), payload })
+        Ok(MethodResponse::new(status.unwrap_or_else(|| answer.status.as_u16().into()), payload))
     }
 }

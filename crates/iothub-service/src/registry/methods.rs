@@ -1,16 +1,11 @@
 //! Direct methods (rest.md 7).
 
-use std::time::Duration;
-
 use http::Method;
 use iothub_common::{Identity, Result};
 
 use super::Registry;
 use crate::http::Call;
 use crate::models::{DirectMethod, MethodResponse, method};
-
-/// How much longer than the two timeouts of a method the hub may take for its answer; what C# gives it.
-const MARGIN: Duration = Duration::from_secs(15);
 
 impl Registry {
     /// Invokes a method on a device and waits for its answer: `registry.invoke_device_method("myDevice", "reboot")`, or
@@ -63,12 +58,8 @@ impl Registry {
         let path = format!("{}/methods", identity.http_path("twins"));
         let call = Call::read("invoke method", path, identity.into())
             .changing(Method::POST)
-            .patience(patience(method))
+            .patience(method.patience())
             .body(method::body(&method.json()?));
         self.http.json(call).await
     }
-}
-
-pub(super) fn patience(method: &DirectMethod) -> Duration {
-    method.connect_timeout.saturating_add(method.response_timeout).saturating_add(MARGIN)
 }

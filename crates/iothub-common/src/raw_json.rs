@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use iothub_common::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
+
+use crate::error::{Error, ErrorKind, Result};
 
 /// A JSON value as text, exactly as the other side wrote it: key order, big integers, date-like texts and escapes
 /// included.
@@ -27,11 +28,13 @@ impl RawJson {
     }
 
     /// The text.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.get()
     }
 
     /// Whether it is `null`.
+    #[must_use]
     pub fn is_null(&self) -> bool {
         self.as_str() == "null"
     }
