@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, TryStreamExt};
 use iothub::service::{BulkItem, Page, Twin};
-use iothub::{Device, NewDevice, Registry};
+use iothub::{Device, ErrorKind, NewDevice, Registry};
 use iothub_emulator::LocalHub;
 use iothub_emulator::hub::Precondition;
 use serde_json::json;
@@ -129,6 +129,25 @@ async fn two_hundred_and_fifty_with_three_duplicates_and_two_bad_ids() {
         ]
     );
     assert_eq!(hub.hub().list_devices(1000).len(), 245);
+}
+
+#[tokio::test]
+async fn a_bulk_that_was_interrupted_goes_on_where_it_was() {
+    let (hub, registry) = hub().await;
+    let items =
+        || (0..500).flat_map(|n| [BulkItem::create_device(name(n)), BulkItem::add_module(name(n), "m")]);
+    let first: Vec<_> = within(registry.bulk(items()).take(150).collect()).await;
+    assert!(first.iter().all(|result| result.result.is_ok()));
+
+    let report = within(registry.bulk(items()).report()).await;
+    assert_eq!(report.succeeded + report.failed.len(), 1000);
+    assert!(report.failed.len() >= 150, "{}", report.failed.len());
+    for failed in &report.failed {
+        assert_eq!(failed.result.as_ref().unwrap_err().kind(), ErrorKind::AlreadyExists);
+    }
+    for n in 0..500 {
+        assert_eq!(hub.hub().list_modules(&name(n)).unwrap().len(), 1);
+    }
 }
 
 #[tokio::test]
