@@ -11,7 +11,7 @@ use tracing::info;
 use crate::front::amqp;
 use crate::front::http::HttpFront;
 use crate::front::listener::{self, Listener, Tasks};
-use crate::hub::{Clock, Hub, HubConfig, MessagingConfig, Policy};
+use crate::hub::{Clock, DeviceAuthorities, Hub, HubConfig, MessagingConfig, Policy};
 use crate::start_error::StartError;
 use crate::state_dir::StateDir;
 use crate::storage::{Blob, Storage, StorageConfig};
@@ -174,6 +174,7 @@ pub struct LocalHubBuilder {
     amqps_port: u16,
     addresses: Vec<IpAddr>,
     state_dir: Option<PathBuf>,
+    device_authorities: Vec<String>,
 }
 
 impl LocalHubBuilder {
@@ -211,6 +212,13 @@ impl LocalHubBuilder {
         self
     }
 
+    /// An authority whose certificates devices and modules of authentication type `certificateAuthority` may show; its
+    /// certificate in PEM. Can be given several times.
+    pub fn device_authority(mut self, pem: impl Into<String>) -> Self {
+        self.device_authorities.push(pem.into());
+        self
+    }
+
     /// Starts the hub; it serves when this returns. Dropping the future starts nothing.
     ///
     /// # Errors
@@ -230,6 +238,12 @@ impl LocalHubBuilder {
             None => (Authority::generate()?, policies),
         };
 
+        let mut device_authorities = DeviceAuthorities::default();
+        for pem in &self.device_authorities {
+            let added = device_authorities.add_pem(pem.as_bytes());
+            added.map_err(|source| StartError::DeviceAuthority { source })?;
+        }
+
         let https = Listener::bind(&self.addresses, self.https_port).await?;
         let amqps = Listener::bind(&self.addresses, self.amqps_port).await?;
         let (https_port, amqps_port) = (https.port(), amqps.port());
@@ -245,7 +259,7 @@ impl LocalHubBuilder {
         let clock = Clock::new();
         let storage = Storage::new(StorageConfig::new(with_port(&host_name, https_port)), clock.clone());
         let storage = Some(storage.map_err(|source| StartError::Keys { source })?);
-        let hub = Hub::new(HubConfig { host_name, policies, clock, messaging, storage });
+        let hub = Hub::new(HubConfig { host_name, policies, clock, messaging, storage, device_authorities });
         let mut running = LocalHub {
             hub: hub.clone(),
             ca_pem: authority.ca_pem().to_owned(),

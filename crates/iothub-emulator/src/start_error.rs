@@ -34,6 +34,12 @@ pub enum StartError {
         /// As given.
         name: String,
     },
+    /// A certificate of an authority for devices is none.
+    #[error("a certificate given as an authority for devices cannot be used")]
+    DeviceAuthority {
+        /// The cause.
+        source: Cause,
+    },
     /// The system gave no randomness for keys.
     #[error("cannot make keys")]
     Keys {

@@ -5,6 +5,8 @@
 //! readers ask for: Python from 3.13 on verifies with `X509_V_FLAG_X509_STRICT`, which refuses an authority without
 //! key usage or a leaf without an authority key identifier.
 
+mod client_auth;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -18,6 +20,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use time::{Duration, OffsetDateTime};
+
+use self::client_auth::AnyCertificate;
 
 /// How long the authority is valid. Users put it into trust stores, so it outlives most projects.
 const AUTHORITY_LIFE: Duration = Duration::days(3650);
@@ -81,7 +85,8 @@ impl Authority {
         &self.ca_pem
     }
 
-    /// A server configuration with a new certificate for `names`, offering `alpn` where the client asks.
+    /// A server configuration with a new certificate for `names`, offering `alpn` where the client asks. Clients may show
+    /// a certificate.
     pub(crate) fn server_config(
         &self,
         names: &[ServerName<'static>],
@@ -90,7 +95,7 @@ impl Authority {
         let (leaf, key) = self.issue(names)?;
         let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
+            .with_client_cert_verifier(Arc::new(AnyCertificate(provider())))
             .with_single_cert(vec![leaf, self.certificate.clone()], key)?;
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Ok(config)

@@ -4,6 +4,7 @@
 //! connected devices are to know before they unlock, so that pushes come in the order of writes.
 
 mod bulk;
+mod certificate;
 mod clock;
 mod error;
 mod faults;
@@ -30,6 +31,7 @@ use iothub_common::Identity;
 use serde_json::Value;
 
 pub use bulk::{BulkError, BulkResult};
+pub use certificate::{ClientCertificate, DeviceAuthorities};
 pub use clock::Clock;
 pub use error::{ErrorCode, HubError};
 pub(crate) use faults::Fault;
@@ -66,6 +68,8 @@ pub struct HubConfig {
     pub messaging: MessagingConfig,
     /// Where devices upload files; without one they cannot.
     pub storage: Option<Storage>,
+    /// Who may sign certificates of devices and modules.
+    pub device_authorities: DeviceAuthorities,
 }
 
 impl HubConfig {
@@ -88,6 +92,7 @@ impl Default for HubConfig {
             clock: Clock::new(),
             messaging: MessagingConfig::default(),
             storage: None,
+            device_authorities: DeviceAuthorities::default(),
         }
     }
 }

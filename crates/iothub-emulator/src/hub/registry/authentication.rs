@@ -90,6 +90,20 @@ impl Authentication {
         }
     }
 
+    /// The fingerprints, where certificates are told by them.
+    pub(in crate::hub) fn thumbprints(&self) -> Option<Vec<&str>> {
+        match self {
+            Self::SelfSigned(given) => {
+                Some([&given.primary, &given.secondary].into_iter().flatten().map(String::as_str).collect())
+            }
+            _ => None,
+        }
+    }
+
+    pub(in crate::hub) fn is_certificate_authority(&self) -> bool {
+        matches!(self, Self::CertificateAuthority)
+    }
+
     /// Both inner objects are always there, what is unused in them is null and never `""` (rest.md 3.3).
     pub(super) fn to_json(&self) -> Value {
         let key = |key: &SymmetricKey| key.to_base64().reveal().to_owned();
