@@ -90,6 +90,16 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
         }
     }
 
+    /// Writes what is due, without waiting for anything that the peer does but read. Cancelling loses nothing.
+    pub async fn flush(&mut self) {
+        poll_fn(|cx| {
+            self.write(cx);
+            let pending = !self.io_failed && (self.needs_flush || self.connection.backlog() > 0);
+            if pending { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+
     /// Closes the connection in order, waiting at most `limit` for the peer's agreement, then drops the stream.
     pub async fn close(mut self, limit: Duration) {
         self.connection.close(None);
@@ -102,12 +112,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             while !self.connection.is_closed() {
                 self.next().await;
             }
-            poll_fn(|cx| {
-                self.write(cx);
-                let pending = !self.io_failed && (self.needs_flush || self.connection.backlog() > 0);
-                if pending { Poll::Pending } else { Poll::Ready(()) }
-            })
-            .await;
+            self.flush().await;
             if !self.io_failed {
                 // TLS close-notify and FIN. The peer learns nothing new when it fails.
                 poll_fn(|cx| self.writer.poll_close(cx)).await.ok();

@@ -44,7 +44,8 @@ pub enum Body {
 }
 
 impl Body {
-    /// The bytes of a data section, or of a text or binary value (amqp.md 4.3). `None` for other values.
+    /// The bytes of a data section, or of a text or binary value (amqp.md 4.3); null is how some clients write no
+    /// body. `None` for other values.
     pub fn into_bytes(self) -> Option<Bytes> {
         match self {
             Self::Empty => Some(Bytes::new()),
@@ -56,6 +57,7 @@ impl Body {
             }
             Self::Value(Value::String(text)) => Some(text.into()),
             Self::Value(Value::Binary(bytes)) => Some(bytes.into_vec().into()),
+            Self::Value(Value::Null) => Some(Bytes::new()),
             Self::Value(_) => None,
         }
     }

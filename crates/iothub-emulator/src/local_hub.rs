@@ -278,13 +278,13 @@ impl LocalHubBuilder {
                 shutdown.run_until_cancelled(hub.run()).await;
             }
         });
-        let front = HttpFront::new(hub.clone());
+        let front = HttpFront::new(hub.clone(), amqps_port);
         listener::serve(https, tls_https, &running.tasks, {
             let shutdown = shutdown.clone();
             move |stream, _peer| front.clone().serve(stream, shutdown.clone())
         });
         listener::serve(amqps, tls_amqps, &running.tasks, move |stream, _peer| {
-            amqp::serve(stream, hub.clone(), shutdown.clone())
+            amqp::serve(stream, hub.clone(), amqps_port, shutdown.clone())
         });
 
         // After the ports are open and served: who reads the file may connect at once.

@@ -35,20 +35,6 @@ async fn addresses_that_name_nothing_are_not_found() {
 }
 
 #[tokio::test]
-async fn service_addresses_are_for_later() {
-    let hub = LocalHub::start().await.unwrap();
-    let mut client = Client::owner(&hub).await;
-    assert_eq!(client.sender_refused("/messages/deviceBound").await.condition, "amqp:not-implemented");
-    for address in [
-        "/messages/serviceBound/feedback",
-        "amqps://localhost:5671/messages/servicebound/filenotifications",
-        "/messages/events/$management",
-    ] {
-        assert_eq!(client.receiver_refused(address).await.condition, "amqp:not-implemented", "{address}");
-    }
-}
-
-#[tokio::test]
 async fn every_link_of_a_device_and_a_module_is_granted() {
     let hub = LocalHub::start().await.unwrap();
     create_device(&hub, "d@1");

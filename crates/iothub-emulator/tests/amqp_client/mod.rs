@@ -1,6 +1,8 @@
 //! A client of another make, the stock fe2o3-amqp one, that speaks to a local hub over TLS.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, missing_docs, missing_debug_implementations)]
 
+pub mod messages;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use fe2o3_amqp::connection::ConnectionHandle;

@@ -28,7 +28,7 @@ pub(super) enum Endpoint {
 }
 
 /// What a service has links for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ServiceEndpoint {
     /// `messages/devicebound`: sends cloud-to-device messages.
     DeviceBound,
@@ -36,8 +36,17 @@ pub(super) enum ServiceEndpoint {
     Feedback,
     /// `messages/servicebound/filenotifications`.
     FileNotifications,
-    /// `messages/events/…`: the built-in endpoint.
-    Events,
+    /// `messages/events/…`: the built-in endpoint, which is at another address with this after its name.
+    Redirected(String),
+    /// `$management` of the built-in endpoint.
+    Management,
+    /// `{entity}/ConsumerGroups/{group}/Partitions/{partition}` of the built-in endpoint.
+    Partition {
+        /// The endpoint's name.
+        entity: String,
+        group: String,
+        partition: String,
+    },
 }
 
 /// Reads an address: a path, or a URI with host and port, which nobody looks at. Fixed segments may have any
@@ -61,13 +70,22 @@ pub(super) fn parse(address: &str) -> Option<Address> {
             Some(Address::Identity(identity, endpoint(rest)?))
         }
         [messages, rest @ ..] if is(messages, "messages") => Some(Address::Service(service_endpoint(rest)?)),
+        [management] | [_, management] if is(management, "$management") => {
+            Some(Address::Service(ServiceEndpoint::Management))
+        }
+        [entity, groups, group, partitions, partition]
+            if is(groups, "ConsumerGroups") && is(partitions, "Partitions") =>
+        {
+            let [entity, group, partition] = [*entity, *group, *partition].map(str::to_owned);
+            Some(Address::Service(ServiceEndpoint::Partition { entity, group, partition }))
+        }
         _ => None,
     }
 }
 
 fn path_of(address: &str) -> &str {
     let Some((scheme, rest)) = address.split_once("://") else { return address };
-    if !is(scheme, "amqps") && !is(scheme, "amqp") {
+    if !["amqps", "amqp", "sb"].iter().any(|known| is(scheme, known)) {
         return address;
     }
     rest.split_once('/').map_or("", |(_, path)| path)
@@ -92,7 +110,7 @@ fn service_endpoint(segments: &[&str]) -> Option<ServiceEndpoint> {
         [bound, what] if is(bound, "servicebound") && is(what, "filenotifications") => {
             Some(ServiceEndpoint::FileNotifications)
         }
-        [events, ..] if is(events, "events") => Some(ServiceEndpoint::Events),
+        [events, rest @ ..] if is(events, "events") => Some(ServiceEndpoint::Redirected(rest.join("/"))),
         _ => None,
     }
 }
@@ -155,15 +173,28 @@ mod tests {
 
     #[test]
     fn service_addresses_are_known() {
-        use ServiceEndpoint::{DeviceBound, Events, Feedback, FileNotifications};
+        use ServiceEndpoint::{DeviceBound, Feedback, FileNotifications, Management, Redirected};
+        let partition = |group: &str| ServiceEndpoint::Partition {
+            entity: "hub".to_owned(),
+            group: group.to_owned(),
+            partition: "0".to_owned(),
+        };
         for (address, expected) in [
             ("/messages/devicebound", DeviceBound),
             ("amqps://hub.example.net:5671/messages/deviceBound", DeviceBound),
             ("/messages/serviceBound/feedback", Feedback),
             ("/messages/servicebound/feedback", Feedback),
             ("/messages/serviceBound/filenotifications", FileNotifications),
-            ("amqps://hub.example.net/messages/events/$management", Events),
-            ("/messages/events/ConsumerGroups/$Default/Partitions/0", Events),
+            ("/messages/events", Redirected(String::new())),
+            ("amqps://hub.example.net/messages/events/$management", Redirected("$management".to_owned())),
+            (
+                "/messages/events/ConsumerGroups/$Default/Partitions/0",
+                Redirected("ConsumerGroups/$Default/Partitions/0".to_owned()),
+            ),
+            ("$management", Management),
+            ("sb://hub.example.net/hub/$management", Management),
+            ("hub/ConsumerGroups/$Default/Partitions/0", partition("$Default")),
+            ("amqps://hub.example.net:5671/hub/consumergroups/a%20b/partitions/0", partition("a b")),
         ] {
             assert_eq!(parse(address), Some(Address::Service(expected)), "{address}");
         }

@@ -3,23 +3,27 @@
 use std::ops::ControlFlow;
 
 use iothub_amqp::proto::{AcceptOptions, Connection, Credit, LinkId, SessionId};
-use iothub_amqp::types::definitions::{AmqpError, Role};
+use iothub_amqp::serde_amqp::Value;
+use iothub_amqp::types::definitions::{Fields, Role};
 use iothub_amqp::types::messaging::TargetArchetype;
 use iothub_amqp::types::performatives::Attach;
 use iothub_common::Identity;
 
-use super::address::{self, Address, Endpoint};
+use super::address::{self, Address, Endpoint, ServiceEndpoint};
+use super::feed::Feed;
 use super::peer::{Link, Peer, Purpose};
 use super::refusal::Refusal;
 use super::twin::pair::Key;
-use super::{cbs, telemetry};
-use crate::hub::ErrorCode;
+use super::{cbs, service, telemetry};
+use crate::hub::Lane;
 
 /// Links of a connection, refused ones counted until the client agrees; one over all of them closes it. Enough
 /// for as many identities as it may carry, with eight links each.
 const MAX_LINKS: usize = 8192;
 /// Largest method response or twin request: both are limited further by what is in them.
 const MAX_REQUEST: u64 = 262_144;
+/// The Plug and Play model of a device.
+const MODEL: &str = "com.microsoft:model-id";
 /// What we say we send at most.
 const MAX_SENT: u64 = 1_048_576;
 
@@ -61,24 +65,51 @@ impl Peer {
         match address::parse(address) {
             Some(Address::Cbs) => {
                 self.cbs.add(link, session, client_sends)?;
-                self.links.insert(link, Link { session, purpose: Purpose::Cbs });
+                let purpose = Purpose::Cbs;
+                let granted = Link { session, purpose, client_sends, feed: None, model_id: None };
+                self.links.insert(link, granted);
                 Ok(cbs::OPTIONS)
             }
             Some(Address::Identity(identity, endpoint)) => {
                 let options =
                     options(&identity, endpoint, client_sends).ok_or_else(|| Refusal::address(address))?;
-                self.enter(engine, link, session, attach, &identity, endpoint)?;
+                let feed = self.enter(engine, link, session, attach, &identity, endpoint)?;
                 let purpose = Purpose::Identity(identity, endpoint);
-                self.links.insert(link, Link { session, purpose });
+                let model_id = model_of(attach.properties.as_ref());
+                self.links.insert(link, Link { session, purpose, client_sends, feed, model_id });
                 Ok(options)
             }
-            Some(Address::Service(endpoint)) => Err(Refusal::new(
-                AmqpError::NotImplemented,
-                ErrorCode::InvalidOperation,
-                format!("This local hub does not serve '{address}' ({endpoint:?}) over AMQP yet."),
-            )),
+            Some(Address::Service(endpoint)) => {
+                let options =
+                    service_options(&endpoint, client_sends).ok_or_else(|| Refusal::address(address))?;
+                self.serve(link, session, attach, endpoint)?;
+                Ok(options)
+            }
             None => Err(Refusal::address(address)),
         }
+    }
+
+    /// Grants a link to a service, if a token allows it.
+    fn serve(
+        &mut self,
+        link: LinkId,
+        session: SessionId,
+        attach: &Attach,
+        endpoint: ServiceEndpoint,
+    ) -> Result<(), Refusal> {
+        let client_sends = attach.role == Role::Sender;
+        let resources = self.resources(&endpoint);
+        self.grants.authorize_service(&resources, &self.hub)?;
+        let feed = self.service_feed(&endpoint, attach)?;
+        if endpoint == ServiceEndpoint::Management && !client_sends {
+            self.management.add(link, session, attach)?;
+        }
+        if feed.is_some() {
+            self.service_feeds.insert(link);
+        }
+        let purpose = Purpose::Service(endpoint, resources);
+        self.links.insert(link, Link { session, purpose, client_sends, feed, model_id: None });
+        Ok(())
     }
 
     /// Makes the identity present, if it may be.
@@ -90,18 +121,22 @@ impl Peer {
         attach: &Attach,
         identity: &Identity,
         endpoint: Endpoint,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Feed>, Refusal> {
         self.grants.authorize(identity, &self.hub)?;
         self.presences.enter(identity, &self.hub)?.links.insert(link);
-        if endpoint != Endpoint::Twin {
-            return Ok(());
-        }
+        let client_sends = attach.role == Role::Sender;
         let key = Key::of(attach.properties.as_ref(), session);
-        let joined = self.join_twin(engine, identity, key, link, attach.role == Role::Sender);
+        let joined = match endpoint {
+            Endpoint::Twin => self.join_twin(engine, identity, key, link, client_sends),
+            Endpoint::Methods => self.join_methods(engine, identity, key, link, client_sends),
+            Endpoint::Events if client_sends => Ok(()),
+            Endpoint::Events => return Ok(self.join_lane(engine, identity, Lane::Inputs, link)),
+            Endpoint::DeviceBound => return Ok(self.join_lane(engine, identity, Lane::Messages, link)),
+        };
         if joined.is_err() {
             self.leave(identity, link);
         }
-        joined
+        joined.map(|()| None)
     }
 
     /// After the answer to the attach.
@@ -112,8 +147,26 @@ impl Peer {
                 let identity = identity.clone();
                 self.start_twin(engine, &identity);
             }
-            _ => {}
+            Some(Purpose::Service(ServiceEndpoint::Redirected(suffix), _)) => {
+                let redirection = self.redirection(suffix);
+                engine.detach(link, Some(redirection));
+                self.forget(link);
+            }
+            _ => {
+                engine.hold_outcomes(link);
+                // Its credit may have come with the attach.
+                self.pump(engine, link);
+            }
         }
+    }
+}
+
+/// `com.microsoft:model-id` (amqp.md 3.3).
+fn model_of(properties: Option<&Fields>) -> Option<String> {
+    let value = properties?.iter().find(|(name, _)| name.as_str() == MODEL).map(|(_, value)| value)?;
+    match value {
+        Value::String(model) if !model.is_empty() => Some(model.clone()),
+        _ => None,
     }
 }
 
@@ -139,6 +192,18 @@ fn options(identity: &Identity, endpoint: Endpoint, client_sends: bool) -> Optio
         // Node opens it for module inputs (amqp.md 3.1).
         (Endpoint::Events, false) if identity.module_id().is_some() => (Credit::Manual, MAX_SENT),
         (Endpoint::Events, false) | (Endpoint::DeviceBound, true) => return None,
+    };
+    Some(AcceptOptions { credit, max_message_size, properties: None })
+}
+
+/// As [`options`], for services.
+fn service_options(endpoint: &ServiceEndpoint, client_sends: bool) -> Option<AcceptOptions> {
+    let (credit, max_message_size) = match (endpoint, client_sends) {
+        (ServiceEndpoint::DeviceBound, true) => (Credit::Auto(telemetry::CREDIT), service::MAX_ENCODED),
+        (ServiceEndpoint::Management, true) => (Credit::Auto(100), MAX_REQUEST),
+        (ServiceEndpoint::DeviceBound, false) => return None,
+        (ServiceEndpoint::Redirected(_), _) | (_, false) => (Credit::Manual, MAX_SENT),
+        (_, true) => return None,
     };
     Some(AcceptOptions { credit, max_message_size, properties: None })
 }

@@ -6,7 +6,7 @@ use iothub_amqp::types::definitions::AmqpError;
 use iothub_common::{Identity, Secret};
 
 use super::refusal::Refusal;
-use crate::hub::{ErrorCode, Grant, Hub, HubError, Who};
+use crate::hub::{ConnectionAuth, ErrorCode, Grant, Hub, HubError, Rights, Who};
 
 /// Tokens of one connection; C# pools 995 devices, Java 1000 on one (amqp.md 8).
 const MAX_GRANTS: usize = 1024;
@@ -29,6 +29,15 @@ impl Held {
     /// Whether this one renews the other.
     fn renews(&self, other: &Self) -> bool {
         self.grant.who == other.grant.who && self.grant.resource == other.grant.resource
+    }
+}
+
+impl Held {
+    /// Whether a service may use what any of these resources names.
+    fn serves(&self, resources: &[String]) -> bool {
+        let may =
+            matches!(&self.grant.who, Who::Policy { rights, .. } if rights.contains(Rights::SERVICE_CONNECT));
+        may && self.only.is_none() && resources.iter().any(|resource| self.grant.covers(resource))
     }
 }
 
@@ -77,20 +86,52 @@ impl Grants {
 
     /// Whether a link of `identity` may be opened now: keys may have changed since the token came.
     pub(super) fn authorize(&self, identity: &Identity, hub: &Hub) -> Result<(), Refusal> {
-        let mut refused = None;
-        for held in self.held.iter().filter(|held| held.allows(identity)) {
-            match hub.check_token(held.token.reveal()) {
-                Ok(_) => return Ok(()),
-                Err(error) => refused = Some(error),
-            }
-        }
-        match refused {
-            Some(error) => Err(error.into()),
-            None => Err(Refusal::new(
+        check(self.held.iter().filter(|held| held.allows(identity)), hub).unwrap_or_else(|| {
+            Err(Refusal::new(
                 AmqpError::UnauthorizedAccess,
                 ErrorCode::IotHubUnauthorized,
                 format!("Unauthorized: no token for {identity} was put on this connection, or it has ended."),
-            )),
+            ))
+        })
+    }
+
+    /// Whether a token that has not ended allows services what any of these resources names.
+    pub(super) fn cover_service(&self, resources: &[String]) -> bool {
+        self.held.iter().any(|held| held.serves(resources))
+    }
+
+    /// Whether a service's link may be opened now.
+    pub(super) fn authorize_service(&self, resources: &[String], hub: &Hub) -> Result<(), Refusal> {
+        check(self.held.iter().filter(|held| held.serves(resources)), hub).unwrap_or_else(|| {
+            let resource = resources.first().map_or("", String::as_str);
+            Err(Refusal::new(
+                AmqpError::UnauthorizedAccess,
+                ErrorCode::IotHubUnauthorizedAccess,
+                format!(
+                    "Unauthorized: no token of a policy with ServiceConnect that covers {resource} was put on \
+                     this connection, or it has ended."
+                ),
+            ))
+        })
+    }
+
+    /// How an identity proved who it is: by the narrowest of its tokens.
+    pub(super) fn auth_of(&self, identity: &Identity) -> ConnectionAuth {
+        let allowing = self.held.iter().filter(|held| held.allows(identity));
+        let own = |held: &&Held| matches!(held.grant.who, Who::Identity(_));
+        let narrowest = allowing.clone().find(own).or(allowing.clone().next());
+        narrowest.map_or(ConnectionAuth::DEVICE_SAS, |held| ConnectionAuth::of(&held.grant))
+    }
+}
+
+/// Whether one of these tokens is still good; `None` without any.
+fn check<'a>(tokens: impl Iterator<Item = &'a Held>, hub: &Hub) -> Option<Result<(), Refusal>> {
+    let mut refused = None;
+    for held in tokens {
+        match hub.check_token(held.token.reveal()) {
+            Ok(_) => return Some(Ok(())),
+            Err(error) => refused = Some(Err(error.into())),
         }
     }
+    refused
 }

@@ -8,11 +8,20 @@ mod address;
 mod alarm;
 mod attach;
 mod cbs;
+mod convert;
+mod faults;
+mod feed;
 mod grants;
+mod lanes;
 mod login;
+mod management;
+mod methods;
+mod outbox;
 mod peer;
 mod presence;
+mod reader;
 mod refusal;
+mod service;
 mod telemetry;
 mod twin;
 
@@ -38,8 +47,9 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// Links of a session. The C SDK has all its devices in one.
 const HANDLE_MAX: u32 = 8191;
 
-/// Serves one connection on a byte stream, TLS done, until it ends or `shutdown` is cancelled.
-pub(crate) async fn serve<Io>(mut stream: Io, hub: Hub, shutdown: CancellationToken)
+/// Serves one connection on a byte stream, TLS done, until it ends or `shutdown` is cancelled. `port` is where
+/// clients reach the hub's AMQP.
+pub(crate) async fn serve<Io>(mut stream: Io, hub: Hub, port: u16, shutdown: CancellationToken)
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -58,8 +68,13 @@ where
         }
     };
     let mut driver = Driver::new(stream, Side::Server, config());
-    let mut peer = Peer::new(hub, login);
+    let mut peer = Peer::new(hub, port, login);
     run(&mut driver, &mut peer, &shutdown).await;
+    if peer.hang_up {
+        // What was said before is to arrive, then the stream is dropped.
+        timeout(CLOSE_LIMIT, driver.flush()).await.ok();
+        return;
+    }
     // Its devices are disconnected before the client can see that it is.
     drop(peer);
     driver.finish(CLOSE_LIMIT).await;
@@ -97,6 +112,10 @@ where
             }
             () = peer.alarm.rings() => peer.on_alarm(driver.connection()),
             event = driver.next() => peer.on_event(driver.connection(), event),
+            () = peer.news.next() => {
+                peer.on_news(driver.connection());
+                ControlFlow::Continue(())
+            }
         };
     }
 }

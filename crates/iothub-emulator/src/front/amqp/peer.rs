@@ -1,19 +1,20 @@
 //! One connection: what its events, the hub's pushes and the time mean.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use iothub_amqp::proto::{Connection, Delivery, Event, LinkId, SessionId};
-use iothub_amqp::types::messaging::{Accepted, DeliveryState};
 use iothub_common::Identity;
 
-use super::address::Endpoint;
+use super::address::{Endpoint, ServiceEndpoint};
 use super::alarm::Alarm;
 use super::cbs::Cbs;
+use super::faults::Faults;
+use super::feed::{Feed, News};
 use super::grants::{Grants, Held};
+use super::management::Management;
 use super::presence::Presences;
 use super::refusal::Refusal;
-use super::telemetry;
 use crate::hub::{Hub, Push};
 
 /// The client at the other end of a connection, and what it may do and does.
@@ -22,16 +23,25 @@ use crate::hub::{Hub, Push};
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) hub: Hub,
+    /// Where clients reach the hub.
+    pub(super) port: u16,
     pub(super) grants: Grants,
     pub(super) presences: Presences,
-    /// Rings when the next token ends.
+    /// Rings when the next token ends, or a fault is due.
     pub(super) alarm: Alarm,
     pub(super) cbs: Cbs,
+    pub(super) management: Management,
+    pub(super) news: News,
+    pub(super) faults: Faults,
+    /// The connection is to end without another word.
+    pub(super) hang_up: bool,
     /// Granted links.
     pub(super) links: HashMap<LinkId, Link>,
     /// All links the engine knows, refused ones too.
     pub(super) open_links: usize,
-    telemetry: u64,
+    /// Links of services that the hub sends on.
+    pub(super) service_feeds: BTreeSet<LinkId>,
+    pub(super) telemetry: u64,
 }
 
 /// A granted link.
@@ -39,6 +49,11 @@ pub(super) struct Peer {
 pub(super) struct Link {
     pub(super) session: SessionId,
     pub(super) purpose: Purpose,
+    pub(super) client_sends: bool,
+    /// What the hub sends on it by itself.
+    pub(super) feed: Option<Feed>,
+    /// The Plug and Play model that the client named.
+    pub(super) model_id: Option<String>,
 }
 
 /// What a link is for.
@@ -46,19 +61,27 @@ pub(super) struct Link {
 pub(super) enum Purpose {
     Cbs,
     Identity(Identity, Endpoint),
+    /// Of a service; a token must cover one of the resources.
+    Service(ServiceEndpoint, Vec<String>),
 }
 
 impl Peer {
     /// `login` is what SASL proved.
-    pub(super) fn new(hub: Hub, login: Option<Held>) -> Self {
+    pub(super) fn new(hub: Hub, port: u16, login: Option<Held>) -> Self {
         let mut peer = Self {
             alarm: Alarm::new(hub.clock().clone()),
             hub,
+            port,
             grants: Grants::default(),
             presences: Presences::default(),
             cbs: Cbs::default(),
+            management: Management::default(),
+            news: News::default(),
+            faults: Faults::default(),
+            hang_up: false,
             links: HashMap::new(),
             open_links: 0,
+            service_feeds: BTreeSet::new(),
             telemetry: 0,
         };
         if let Some(held) = login {
@@ -85,15 +108,16 @@ impl Peer {
             }
             Event::Ended { links, .. } => links.into_iter().for_each(|link| self.on_gone(link)),
             Event::Message(delivery) => self.on_message(engine, delivery),
-            // Only answers on `$cbs` are sent unsettled.
-            Event::Outcome { .. } => self.cbs.settled(),
+            Event::Outcome { link, token, outcome } => self.on_outcome(engine, link, token, outcome),
+            Event::Credit { link } => self.pump(engine, link),
             Event::Closed(cause) => {
                 tracing::debug!(?cause, telemetry = self.telemetry, "AMQP connection closed");
                 return ControlFlow::Break(());
             }
             // We ask for no sessions and links, and settle what we answer.
-            Event::Begun(_) | Event::Attached { .. } | Event::Settled { .. } | Event::Credit { .. } => {}
+            Event::Begun(_) | Event::Attached { .. } | Event::Settled { .. } => {}
         }
+        self.look_for_news(engine);
         ControlFlow::Continue(())
     }
 
@@ -102,8 +126,9 @@ impl Peer {
         match push {
             Push::Desired { version, body } => self.on_desired(engine, identity, version, body),
             Push::Overflow => self.on_twin_overflow(engine, identity),
-            // Nothing is claimed yet.
-            Push::Waiting(_) | Push::Method { .. } | Push::Displaced(_) => {}
+            Push::Waiting(lane) => self.on_waiting(engine, identity, lane),
+            Push::Method { id, name, payload } => self.on_call(engine, identity, id, name, payload),
+            Push::Displaced(claim) => self.on_displaced(engine, identity, claim),
             Push::Gone(error) => {
                 self.grants.forget(identity);
                 self.wind_alarm();
@@ -112,9 +137,12 @@ impl Peer {
         }
     }
 
-    /// A token has ended: links that no other token covers end with it, and the connection with the last of
-    /// its identities (amqp.md 2.5).
+    /// A fault is due, or a token has ended: links that no other token covers end with it, and the connection
+    /// with the last of its identities (amqp.md 2.5).
     pub(super) fn on_alarm(&mut self, engine: &mut Connection) -> ControlFlow<()> {
+        if self.do_faults(engine) {
+            return ControlFlow::Break(());
+        }
         let expired = self.grants.expire(self.hub.now());
         self.wind_alarm();
         if !expired {
@@ -126,14 +154,31 @@ impl Peer {
         for identity in &cut {
             self.cut(engine, identity, &refusal);
         }
-        if !cut.is_empty() && self.presences.is_empty() {
+        let services = self.uncovered_services();
+        for link in &services {
+            self.detach(engine, *link, &refusal);
+        }
+        let none_left = self.presences.is_empty() && !self.serves();
+        if !(cut.is_empty() && services.is_empty()) && none_left {
             return self.close(engine, &refusal);
         }
         ControlFlow::Continue(())
     }
 
+    fn uncovered_services(&self) -> Vec<LinkId> {
+        let uncovered = self.links.iter().filter(|(_, link)| match &link.purpose {
+            Purpose::Service(_, resources) => !self.grants.cover_service(resources),
+            Purpose::Cbs | Purpose::Identity(..) => false,
+        });
+        uncovered.map(|(id, _)| *id).collect()
+    }
+
+    fn serves(&self) -> bool {
+        self.links.values().any(|link| matches!(link.purpose, Purpose::Service(..)))
+    }
+
     pub(super) fn wind_alarm(&mut self) {
-        self.alarm.set(self.grants.next_end());
+        self.alarm.set(self.grants.next_end().into_iter().chain(self.faults.next()).min());
     }
 
     fn on_message(&mut self, engine: &mut Connection, delivery: Delivery) {
@@ -147,25 +192,38 @@ impl Peer {
                 let identity = identity.clone();
                 self.on_twin_request(engine, &identity, delivery);
             }
-            Purpose::Identity(_, Endpoint::Events) => {
-                let (outcome, messages) = telemetry::judge(&delivery, self.hub.now());
-                self.telemetry += messages as u64;
-                engine.dispose(delivery.link, delivery.id, outcome, true);
+            Purpose::Identity(identity, Endpoint::Events) => {
+                let identity = identity.clone();
+                self.on_telemetry(engine, &identity, &delivery);
             }
-            // Nobody waits for a method's response yet.
-            Purpose::Identity(_, Endpoint::Methods | Endpoint::DeviceBound) => {
-                engine.dispose(delivery.link, delivery.id, DeliveryState::Accepted(Accepted {}), true);
+            Purpose::Identity(identity, Endpoint::Methods) => {
+                let identity = identity.clone();
+                self.on_method_answer(engine, &identity, &delivery);
             }
+            Purpose::Service(ServiceEndpoint::Management, _) => {
+                let session = link.session;
+                self.on_management(engine, session, &delivery);
+            }
+            Purpose::Service(ServiceEndpoint::DeviceBound, _) => self.on_device_bound(engine, &delivery),
+            // Nobody was granted a link to send on.
+            Purpose::Identity(_, Endpoint::DeviceBound) | Purpose::Service(..) => {}
         }
     }
 
     /// The engine forgot a link.
     fn on_gone(&mut self, link: LinkId) {
         self.open_links = self.open_links.saturating_sub(1);
-        match self.links.remove(&link).map(|link| link.purpose) {
-            Some(Purpose::Cbs) => self.cbs.remove(link),
-            Some(Purpose::Identity(identity, _)) => self.leave(&identity, link),
-            None => {}
+        self.forget(link);
+    }
+
+    /// A link is over: what waits for it goes back, and its identity may be gone with it.
+    pub(super) fn forget(&mut self, id: LinkId) {
+        self.service_feeds.remove(&id);
+        match self.links.remove(&id).map(|link| link.purpose) {
+            Some(Purpose::Cbs) => self.cbs.remove(id),
+            Some(Purpose::Identity(identity, _)) => self.leave(&identity, id),
+            Some(Purpose::Service(ServiceEndpoint::Management, _)) => self.management.remove(id),
+            Some(Purpose::Service(..)) | None => {}
         }
     }
 
@@ -174,6 +232,8 @@ impl Peer {
         let Some(presence) = self.presences.get_mut(identity) else { return };
         presence.links.remove(&link);
         presence.leave_twin(link);
+        presence.leave_methods(link);
+        presence.leave_lanes(link);
         self.presences.leave_if_idle(identity);
     }
 
@@ -190,11 +250,7 @@ impl Peer {
     /// Detaches one link.
     pub(super) fn detach(&mut self, engine: &mut Connection, link: LinkId, refusal: &Refusal) {
         engine.detach(link, Some(refusal.to_amqp(self.hub.now())));
-        match self.links.remove(&link).map(|link| link.purpose) {
-            Some(Purpose::Cbs) => self.cbs.remove(link),
-            Some(Purpose::Identity(identity, _)) => self.leave(&identity, link),
-            None => {}
-        }
+        self.forget(link);
     }
 
     /// Closes the connection.

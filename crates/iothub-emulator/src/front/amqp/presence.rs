@@ -11,6 +11,8 @@ use futures_util::stream::FuturesUnordered;
 use iothub_amqp::proto::LinkId;
 use iothub_common::Identity;
 
+use super::lanes::Lanes;
+use super::methods::MethodLinks;
 use super::refusal::Refusal;
 use super::twin::pair::Pair;
 use crate::hub::{Connected, Hub, Push};
@@ -25,6 +27,8 @@ pub(super) struct Presence {
     pub(super) connected: Arc<Connected>,
     pub(super) links: BTreeSet<LinkId>,
     pub(super) twin: Option<Pair>,
+    pub(super) methods: Option<MethodLinks>,
+    pub(super) lanes: Lanes,
     listening: AbortHandle,
 }
 
@@ -77,7 +81,14 @@ impl Presences {
             }
             let connected = Arc::new(hub.connect(identity)?);
             let listening = self.listen(Arc::clone(&connected));
-            let presence = Presence { connected, links: BTreeSet::new(), twin: None, listening };
+            let presence = Presence {
+                connected,
+                links: BTreeSet::new(),
+                twin: None,
+                methods: None,
+                lanes: Lanes::default(),
+                listening,
+            };
             self.present.insert(identity.clone(), presence);
         }
         // It was there, or was just put there.

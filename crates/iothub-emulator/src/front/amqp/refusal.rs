@@ -8,7 +8,7 @@ use iothub_amqp::serde_amqp::primitives::Symbol;
 use iothub_amqp::types::definitions::{AmqpError, Error, ErrorCondition, LinkError};
 use iothub_amqp::types::messaging::{DeliveryState, Rejected};
 
-use crate::hub::{ErrorCode, HubError};
+use crate::hub::{ErrorCode, HubError, ReaderRefused};
 
 /// Why something was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,56 @@ impl Refusal {
     /// Not now; every SDK comes back after this one (amqp.md 6).
     pub(super) fn come_back(text: impl Into<String>) -> Self {
         Self::new(LinkError::DetachForced, ErrorCode::ServiceUnavailable, text)
+    }
+
+    /// Another link of the same kind took over, in the real hub's words (amqp.md 3.5).
+    pub(super) fn displaced() -> Self {
+        let text = "Another AMQP Client has opened a Receive Link".to_owned();
+        let name = "ConnectionForcefullyClosedOnNewConnection";
+        let error = HubError { status: 400, code: 400_027, name, text };
+        Self { condition: AmqpError::InternalError.into(), error }
+    }
+
+    /// A new pair of links of the same identity on the same connection took over.
+    pub(super) fn stolen(what: &str) -> Self {
+        let text = format!("A new pair of {what} links took the place of this one.");
+        Self::new(LinkError::Stolen, ErrorCode::DeviceConnectionClosedRemotely, text)
+    }
+
+    /// What the real hub says to the same pair once more (amqp.md 3.3).
+    pub(super) fn pair_exists(what: &str) -> Self {
+        let condition = ErrorCondition::Custom(Symbol::from("com.microsoft:link-creation-conflict"));
+        let text = format!("There is a {what} link with this channel-correlation-id already.");
+        // Only the status is known, not the number.
+        let error = HubError { status: 409, code: 409_000, name: "LinkCreationConflict", text };
+        Self { condition, error }
+    }
+
+    /// C# knows a lock that was lost by this condition only (amqp.md 3.5).
+    pub(super) fn lock_lost(error: HubError) -> Self {
+        Self { condition: AmqpError::NotFound.into(), error }
+    }
+
+    /// A reader of events that has to go.
+    pub(super) fn reader_stolen() -> Self {
+        let text = "A reader with an owner level took the partition over.";
+        Self::new(LinkError::Stolen, ErrorCode::DeviceConnectionClosedRemotely, text)
+    }
+
+    /// A reader of events that is not admitted.
+    pub(super) fn reader(refused: ReaderRefused, group: &str, partition: &str) -> Self {
+        match refused {
+            ReaderRefused::Epoch { current } => {
+                let text = format!(
+                    "Partition '{partition}' of consumer group '{group}' has a reader with owner level (epoch) \
+                     {current}; only one with this level or a higher one may take over."
+                );
+                Self::new(LinkError::Stolen, ErrorCode::DeviceConnectionClosedRemotely, text)
+            }
+            ReaderRefused::TooMany => Self::too_many(format!(
+                "Partition '{partition}' of consumer group '{group}' has as many readers as it may have."
+            )),
+        }
     }
 
     /// The token of a link has ended, in the real hub's words (amqp.md 2.5).

@@ -6,15 +6,12 @@ mod request;
 use bytes::Bytes;
 use iothub_amqp::message::Message;
 use iothub_amqp::proto::{Connection, Delivery, LinkId};
-use iothub_amqp::serde_amqp::primitives::Symbol;
-use iothub_amqp::types::definitions::{ErrorCondition, LinkError};
 use iothub_amqp::types::messaging::{Accepted, DeliveryState, MessageId};
 use iothub_common::Identity;
 
 use self::pair::{Fit, Key, Overflow, Pair};
 use super::peer::Peer;
 use super::refusal::Refusal;
-use crate::hub::{ErrorCode, HubError};
 
 impl Peer {
     /// Gives a twin link its place in the pair of its identity. A new pair displaces the former one.
@@ -29,9 +26,9 @@ impl Peer {
         let Some(presence) = self.presences.get_mut(identity) else { return Ok(()) };
         match presence.twin.as_ref().map_or(Fit::Stranger, |pair| pair.fit(&key, client_sends)) {
             Fit::Fits => {}
-            Fit::Conflict => return Err(conflict()),
+            Fit::Conflict => return Err(Refusal::pair_exists("twin")),
             Fit::Stranger => {
-                self.detach_twin(engine, identity, &stolen());
+                self.detach_twin(engine, identity, &Refusal::stolen("twin"));
                 if let Some(presence) = self.presences.get_mut(identity) {
                     presence.twin = Some(Pair::new(key));
                 }
@@ -143,17 +140,4 @@ fn read(request: &Delivery) -> Result<(Message, MessageId), Refusal> {
     let id = request::reply_id(&message)
         .ok_or_else(|| Refusal::invalid("The twin request has no correlation-id to answer with."))?;
     Ok((message, id))
-}
-
-/// What the real hub says to the same pair once more (amqp.md 3.3).
-fn conflict() -> Refusal {
-    let condition = ErrorCondition::Custom(Symbol::from("com.microsoft:link-creation-conflict"));
-    let text = "There is a twin link with this channel-correlation-id already.".to_owned();
-    // Only the status is known, not the number.
-    Refusal { condition, error: HubError { status: 409, code: 409_000, name: "LinkCreationConflict", text } }
-}
-
-fn stolen() -> Refusal {
-    let text = "A new pair of twin links took the place of this one.";
-    Refusal::new(LinkError::Stolen, ErrorCode::DeviceConnectionClosedRemotely, text)
 }
