@@ -20,6 +20,7 @@ mod router;
 mod routes;
 mod statistics;
 mod twins;
+mod websocket;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ use self::access::Access;
 use self::answer::{Answer, Refusal};
 use self::call::{Call, Query};
 use self::router::{Found, Router};
+use self::websocket::Switch;
+use super::amqp;
 use crate::hub::Hub;
 
 /// From the first byte of a request to the end of its headers, and how long an idle connection is kept.
@@ -53,25 +56,36 @@ const METHOD_OVERRIDE: &str = "x-http-method-override";
 #[derive(Clone)]
 pub(crate) struct HttpFront {
     hub: Hub,
+    /// Where AMQP is found without HTTP.
+    amqps_port: u16,
     router: Arc<Router>,
 }
 
 impl HttpFront {
-    pub(crate) fn new(hub: Hub) -> Self {
-        Self { hub, router: Arc::new(routes::router()) }
+    pub(crate) fn new(hub: Hub, amqps_port: u16) -> Self {
+        Self { hub, amqps_port, router: Arc::new(routes::router()) }
     }
 
-    /// Serves one connection until it ends; after `shutdown` no longer than the request under way.
+    /// Serves one connection until it ends; after `shutdown` no longer than the request under way. It may become a
+    /// WebSocket with AMQP in it.
     pub(crate) async fn serve(self, stream: TlsStream<TcpStream>, shutdown: CancellationToken) {
-        let service = service_fn(move |request| {
-            let front = self.clone();
-            async move { Ok::<_, Infallible>(front.answer(request).await) }
+        let switch = Switch::default();
+        let service = service_fn(|mut request| {
+            let (front, switch) = (self.clone(), switch.clone());
+            async move {
+                let response = match switch.answer(&mut request) {
+                    Some(response) => response,
+                    None => front.answer(request).await,
+                };
+                Ok::<_, Infallible>(response)
+            }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_DEADLINE)
             .max_buf_size(BUFFER_LIMIT)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
         let mut connection = std::pin::pin!(connection);
 
         let ended = tokio::select! {
@@ -83,6 +97,9 @@ impl HttpFront {
         };
         if let Err(error) = ended {
             debug!(%error, "HTTP connection ended");
+        }
+        if let Some(stream) = switch.stream().await {
+            amqp::serve(stream, self.hub.clone(), self.amqps_port, shutdown).await;
         }
     }
 
