@@ -31,6 +31,26 @@
 //! # }
 //! ```
 //!
+//! # What there is
+//!
+//! | To | Call |
+//! |---|---|
+//! | create, read, change, delete identities | [`Registry::create_device`], [`Registry::add_module`], … |
+//! | change one thing and lose nothing | [`Registry::change_device`], [`Registry::set_device_status`], [`Registry::rotate_device_key`] |
+//! | do so with thousands | [`Registry::bulk`], [`Registry::create_devices`], [`Registry::delete_devices`] |
+//! | list identities of any number | [`Registry::list_devices`], [`Registry::list_modules`] |
+//! | read and write twins | [`Registry::get_device_twin`], [`Registry::update_module_twin`], … |
+//! | find twins, count them, select parts | [`Registry::query`] |
+//! | ask a device to do something now | [`Registry::invoke_device_method`], [`Registry::invoke_command`] |
+//! | do something on many devices later | [`Registry::create_job`], [`Registry::wait_for_job`], [`Registry::device_jobs`] |
+//! | set whatever devices fit a condition | [`Registry::create_configuration`] |
+//! | move identities to and from blobs | [`Registry::create_transfer_job`] |
+//! | work with devices by their models | [`Registry::get_digital_twin`], [`Registry::update_digital_twin`] |
+//! | count | [`Registry::device_statistics`], [`Registry::service_statistics`] |
+//!
+//! Credentials are a connection string with a policy's key or a signature that is ready, or, with the feature
+//! `entra-id`, any `TokenCredential` of `azure_core`.
+//!
 //! # Concepts
 //!
 //! - **[`Registry`]** is the entry to everything. It is cheap to clone, and clones share their connections.
@@ -42,8 +62,20 @@
 //!   sent back by an update.
 //! - **Errors** are one type with a [`kind`](Error::kind). Reads are repeated after failures that pass; a change is
 //!   repeated only when it certainly did nothing, else [`Error::may_have_been_applied`] says so.
+//! - **JSON stays as it is**: twins, query results and payloads hold the hub's own text, with the order of keys, big
+//!   integers and dates; read them raw, or into types with serde.
+//! - **Streams** ([`Query`], [`Bulk`], [`DeviceStream`]) send nothing before they are polled; dropping one cancels it.
 //! - **Secrets** are shown by no `Debug`; the connection strings that identities give are plain text with the key.
-//! - A hub on another port or with a certificate of its own is reached through [`ClientOptions`].
+//! - A hub on another port, with a certificate of its own or behind a proxy is reached through [`ClientOptions`].
+//!
+//! # Features
+//!
+//! | Feature | Default | Adds |
+//! |---|---|---|
+//! | `tls-ring` | yes | TLS by ring |
+//! | `tls-aws-lc-rs` | no | TLS by AWS-LC |
+//! | `platform-roots` | yes | trusts what the operating system trusts |
+//! | `entra-id` | no | `Registry::with_token_credential` |
 
 mod credentials;
 mod http;
