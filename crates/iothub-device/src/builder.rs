@@ -198,10 +198,12 @@ impl<T> ClientBuilder<T> {
                 "a connection with a client certificate carries one identity: leave the multiplexer out",
             ));
         }
-        let endpoint = Endpoint::new(host, &options, self.transport, self.idle_timeout)?;
+        let endpoint = Endpoint::new(host.clone(), &options, self.transport, self.idle_timeout)?;
         let settings = Settings {
             identity,
             hub,
+            host,
+            options,
             credentials,
             retry: self.retry.clone(),
             connect_timeout: self.connect_timeout.saturating_sub(started.elapsed()),

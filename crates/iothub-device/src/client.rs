@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use iothub_amqp::client::Endpoint;
-use iothub_common::{Error, ErrorKind, Identity, ReconnectPolicy, Result};
+use iothub_common::{ClientOptions, Error, ErrorKind, Identity, ReconnectPolicy, Result};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     task::unconstrained,
@@ -25,6 +25,7 @@ use crate::{
     credentials::Credentials,
     desired::DesiredUpdates,
     features::{AnswerTo, RawMessage, RawRequest, Ticket, TwinKind, Verdict, settle_body},
+    http::HubHttp,
     mailbox::Reader,
     multiplexer::Place,
     status::{ConnectionStatus, StatusChanges},
@@ -43,6 +44,10 @@ pub(crate) struct Settings {
     pub(crate) identity: Identity,
     /// The hub for which tokens are signed; a gateway may be what is dialled.
     pub(crate) hub: String,
+    /// What is dialled.
+    pub(crate) host: String,
+    /// For what goes over HTTPS.
+    pub(crate) options: ClientOptions,
     pub(crate) credentials: Credentials,
     pub(crate) retry: Arc<dyn ReconnectPolicy>,
     pub(crate) connect_timeout: Duration,
@@ -93,6 +98,7 @@ impl Line {
         let client = Client(Arc::new(Shared {
             key,
             line: self,
+            http: HubHttp::new(&settings),
             identity: settings.identity,
             call_timeout: settings.call_timeout,
             status: watcher,
@@ -113,6 +119,7 @@ pub(crate) struct Client(Arc<Shared>);
 struct Shared {
     key: Key,
     line: Line,
+    http: HubHttp,
     identity: Identity,
     call_timeout: Duration,
     status: watch::Receiver<ConnectionStatus>,
@@ -155,6 +162,11 @@ impl Client {
 
     pub(crate) fn identity(&self) -> &Identity {
         &self.0.identity
+    }
+
+    /// The way to the hub over HTTPS, of clients that are open.
+    pub(crate) fn http(&self) -> Result<&HubHttp> {
+        if self.status().is_closed() { Err(self.closed_because()) } else { Ok(&self.0.http) }
     }
 
     pub(crate) fn call_timeout(&self) -> Duration {

@@ -12,6 +12,7 @@ use crate::{
     status::{ConnectionStatus, StatusChanges},
     telemetry,
     twin::Twin,
+    upload::{self, FileUpload, UploadOptions, UploadSource, UploadedFile},
 };
 
 /// A device's connection to its hub, over AMQP and TLS.
@@ -72,4 +73,58 @@ impl DeviceClient {
     }
 
     shared_methods!();
+
+    /// Uploads a file to the hub's storage account: asks the hub for a place, writes there, and tells the hub, which
+    /// tells services. When it fails the hub is told that too.
+    ///
+    /// ```no_run
+    /// # async fn run(client: iothub_device::DeviceClient) -> iothub_device::Result<()> {
+    /// use iothub_device::UploadSource;
+    ///
+    /// let file = client.upload_file("logs/today.txt", UploadSource::file("/var/log/today.txt")).await?;
+    /// println!("{} bytes at {}", file.size, file.blob_uri);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// It goes over HTTPS, whatever the connection of this client does, through the proxy of its options if there is
+    /// one. No limit of time for the whole; each request has its own. Dropping the future leaves the upload open, one
+    /// of ten, until the hub ends it after an hour.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidInput`](iothub_common::ErrorKind::InvalidInput): the source cannot be read, the name is none.
+    /// - [`QuotaExceeded`](iothub_common::ErrorKind::QuotaExceeded): ten uploads of this device are open.
+    /// - [`Rejected`](iothub_common::ErrorKind::Rejected): the hub has no storage account.
+    /// - those of [`FileUpload::send`] and [`FileUpload::complete`].
+    pub async fn upload_file(
+        &self,
+        blob_name: &str,
+        source: impl Into<UploadSource>,
+    ) -> Result<UploadedFile> {
+        self.upload_file_with(blob_name, source, &UploadOptions::default()).await
+    }
+
+    /// As [`upload_file`](Self::upload_file), with options: blocks, content type, progress.
+    ///
+    /// # Errors
+    ///
+    /// As [`upload_file`](Self::upload_file).
+    pub async fn upload_file_with(
+        &self,
+        blob_name: &str,
+        source: impl Into<UploadSource>,
+        options: &UploadOptions,
+    ) -> Result<UploadedFile> {
+        upload::upload(&self.client, blob_name, source.into(), options).await
+    }
+
+    /// Opens an upload, for who wants its steps one by one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`upload_file`](Self::upload_file) that come from the hub.
+    pub async fn start_upload(&self, blob_name: &str) -> Result<FileUpload> {
+        FileUpload::start(&self.client, blob_name).await
+    }
 }

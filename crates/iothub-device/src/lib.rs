@@ -34,6 +34,7 @@ mod device;
 mod edge;
 mod faces;
 mod features;
+mod http;
 mod mailbox;
 mod message;
 mod methods;
@@ -44,6 +45,7 @@ mod reported_state;
 mod status;
 mod telemetry;
 mod twin;
+mod upload;
 
 pub use builder::{ClientBuilder, DeviceClientBuilder, ModuleClientBuilder};
 pub use credentials::SasRequest;
@@ -61,6 +63,7 @@ pub use received::{ReceivedMessage, ReceivedMessages};
 pub use reported_state::ReportedState;
 pub use status::{ConnectionStatus, StatusChanges};
 pub use twin::Twin;
+pub use upload::{FileUpload, UploadOptions, UploadProgress, UploadSource, UploadedFile};
 
 /// What the hub sees in its logs.
 pub(crate) const USER_AGENT: &str = concat!("iothub-device-rust/", env!("CARGO_PKG_VERSION"));

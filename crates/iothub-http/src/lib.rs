@@ -5,12 +5,14 @@
 //! Internal to the iothub crates: no stability is promised.
 
 mod answer;
+mod caller;
 mod connector;
 mod retry;
 mod transport;
 mod tunnel;
 
 pub use answer::Answer;
+pub use caller::{Caller, Outgoing, Terms};
 pub use retry::{Attempts, Failure, Reach, Repeat, default_policy};
 pub use transport::{Server, Transport};
 
