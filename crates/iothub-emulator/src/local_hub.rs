@@ -284,7 +284,8 @@ impl LocalHubBuilder {
             move |stream, _peer| front.clone().serve(stream, shutdown.clone())
         });
         listener::serve(amqps, tls_amqps, &running.tasks, move |stream, _peer| {
-            amqp::serve(stream, hub.clone(), amqps_port, shutdown.clone())
+            let certificate = listener::certificate(&stream);
+            amqp::serve(stream, hub.clone(), amqps_port, certificate, shutdown.clone())
         });
 
         // After the ports are open and served: who reads the file may connect at once.

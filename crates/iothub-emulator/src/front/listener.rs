@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::hub::ClientCertificate;
+
 /// From the accepted TCP connection to the end of the TLS handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Connections per port, handshakes included; the next ones wait in the kernel's queue.
@@ -190,6 +192,11 @@ async fn handshake(stream: TcpStream, peer: SocketAddr, tls: TlsAcceptor) -> Opt
         Err(_) => debug!(%peer, "TLS handshake took too long"),
     }
     None
+}
+
+/// What the client showed in the TLS handshake.
+pub(crate) fn certificate(stream: &TlsStream<TcpStream>) -> Option<ClientCertificate> {
+    ClientCertificate::new(stream.get_ref().1.peer_certificates()?)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use iothub_amqp::types::definitions::AmqpError;
 use iothub_common::{Identity, Secret};
 
 use super::refusal::Refusal;
-use crate::hub::{ConnectionAuth, ErrorCode, Grant, Hub, HubError, Rights, Who};
+use crate::hub::{ClientCertificate, ConnectionAuth, ErrorCode, Grant, Hub, HubError, Rights, Who};
 
 /// Tokens of one connection; C# pools 995 devices, Java 1000 on one (amqp.md 8).
 const MAX_GRANTS: usize = 1024;
@@ -41,13 +41,19 @@ impl Held {
     }
 }
 
-/// All tokens of a connection.
+/// All that a connection has shown.
 #[derive(Debug, Default)]
 pub(super) struct Grants {
     held: Vec<Held>,
+    /// Shown in the TLS handshake; good for links without any token (amqp.md 1.2).
+    certificate: Option<ClientCertificate>,
 }
 
 impl Grants {
+    pub(super) fn new(certificate: Option<ClientCertificate>) -> Self {
+        Self { held: Vec::new(), certificate }
+    }
+
     /// Takes a checked token; one for the same replaces the former.
     pub(super) fn put(&mut self, held: Held) -> Result<(), HubError> {
         if let Some(former) = self.held.iter_mut().find(|former| held.renews(former)) {
@@ -79,14 +85,22 @@ impl Grants {
         self.held.retain(|held| !matches!(&held.grant.who, Who::Identity(who) if who == identity));
     }
 
-    /// Whether a token that was good when it came, and has not ended, allows to act as `identity`.
-    pub(super) fn cover(&self, identity: &Identity) -> bool {
-        self.held.iter().any(|held| held.allows(identity))
+    /// Whether a token that was good when it came, and has not ended, allows to act as `identity`, or its
+    /// certificate does.
+    pub(super) fn cover(&self, identity: &Identity, hub: &Hub) -> bool {
+        self.held.iter().any(|held| held.allows(identity)) || self.is_certified(identity, hub)
+    }
+
+    fn is_certified(&self, identity: &Identity, hub: &Hub) -> bool {
+        self.certificate.as_ref().is_some_and(|shown| hub.check_certificate(identity, shown).is_ok())
     }
 
     /// Whether a link of `identity` may be opened now: keys may have changed since the token came.
     pub(super) fn authorize(&self, identity: &Identity, hub: &Hub) -> Result<(), Refusal> {
         check(self.held.iter().filter(|held| held.allows(identity)), hub).unwrap_or_else(|| {
+            if let Some(certificate) = &self.certificate {
+                return Ok(hub.check_certificate(identity, certificate)?);
+            }
             Err(Refusal::new(
                 AmqpError::UnauthorizedAccess,
                 ErrorCode::IotHubUnauthorized,
@@ -115,12 +129,16 @@ impl Grants {
         })
     }
 
-    /// How an identity proved who it is: by the narrowest of its tokens.
+    /// How an identity proved who it is: by the narrowest of its tokens, else by its certificate.
     pub(super) fn auth_of(&self, identity: &Identity) -> ConnectionAuth {
         let allowing = self.held.iter().filter(|held| held.allows(identity));
         let own = |held: &&Held| matches!(held.grant.who, Who::Identity(_));
         let narrowest = allowing.clone().find(own).or(allowing.clone().next());
-        narrowest.map_or(ConnectionAuth::DEVICE_SAS, |held| ConnectionAuth::of(&held.grant))
+        match (narrowest, &self.certificate) {
+            (Some(held), _) => ConnectionAuth::of(&held.grant),
+            (None, Some(_)) => ConnectionAuth::x509(identity),
+            (None, None) => ConnectionAuth::DEVICE_SAS,
+        }
     }
 }
 

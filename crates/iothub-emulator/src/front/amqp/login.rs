@@ -12,12 +12,13 @@ use super::grants::Held;
 use crate::hub::{Hub, Who};
 
 /// `ANONYMOUS` and `MSSBCBS` prove nothing: tokens follow on `$cbs`. With `PLAIN` the password is the token.
-const MECHANISMS: [&str; 3] = ["ANONYMOUS", "MSSBCBS", "PLAIN"];
+/// `EXTERNAL`, the last one, points to a certificate that TLS has shown (amqp.md 1.2).
+const MECHANISMS: [&str; 4] = ["ANONYMOUS", "MSSBCBS", "PLAIN", "EXTERNAL"];
 /// From the end of the TLS handshake to the AMQP header.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Exchanges the protocol headers. What a PLAIN login proved is returned; others have proved nothing yet.
-pub(super) async fn accept<Io>(io: &mut Io, hub: &Hub) -> io::Result<Option<Held>>
+pub(super) async fn accept<Io>(io: &mut Io, hub: &Hub, certified: bool) -> io::Result<Option<Held>>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
@@ -25,7 +26,8 @@ where
         "PLAIN" => plain(&login.response, hub).map(Some),
         _ => Some(None),
     };
-    Ok(sasl::server(io, &MECHANISMS, LIMIT, check).await?.flatten())
+    let offered = if certified { &MECHANISMS[..] } else { &MECHANISMS[..3] };
+    Ok(sasl::server(io, offered, LIMIT, check).await?.flatten())
 }
 
 /// Checks `authzid NUL authcid NUL passwd`: the password is a token, and it must be one for who is named.

@@ -38,7 +38,7 @@ use uuid::Uuid;
 
 use self::peer::Peer;
 use self::refusal::Refusal;
-use crate::hub::{ErrorCode, Hub};
+use crate::hub::{ClientCertificate, ErrorCode, Hub};
 
 /// From the headers to the client's `open`.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
@@ -48,15 +48,20 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 const HANDLE_MAX: u32 = 8191;
 
 /// Serves one connection on a byte stream, TLS done, until it ends or `shutdown` is cancelled. `port` is where
-/// clients reach the hub's AMQP.
-pub(crate) async fn serve<Io>(mut stream: Io, hub: Hub, port: u16, shutdown: CancellationToken)
-where
+/// clients reach the hub's AMQP, `certificate` what TLS was shown.
+pub(crate) async fn serve<Io>(
+    mut stream: Io,
+    hub: Hub,
+    port: u16,
+    certificate: Option<ClientCertificate>,
+    shutdown: CancellationToken,
+) where
     Io: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let login = tokio::select! {
         biased;
         () = shutdown.cancelled() => return,
-        login = login::accept(&mut stream, &hub) => login,
+        login = login::accept(&mut stream, &hub, certificate.is_some()) => login,
     };
     let login = match login {
         Ok(login) => login,
@@ -68,7 +73,7 @@ where
         }
     };
     let mut driver = Driver::new(stream, Side::Server, config());
-    let mut peer = Peer::new(hub, port, login);
+    let mut peer = Peer::new(hub, port, certificate, login);
     run(&mut driver, &mut peer, &shutdown).await;
     if peer.hang_up {
         // What was said before is to arrive, then the stream is dropped.

@@ -15,7 +15,7 @@ use super::grants::{Grants, Held};
 use super::management::Management;
 use super::presence::Presences;
 use super::refusal::Refusal;
-use crate::hub::{Hub, Push};
+use crate::hub::{ClientCertificate, Hub, Push};
 
 /// The client at the other end of a connection, and what it may do and does.
 ///
@@ -67,12 +67,17 @@ pub(super) enum Purpose {
 
 impl Peer {
     /// `login` is what SASL proved.
-    pub(super) fn new(hub: Hub, port: u16, login: Option<Held>) -> Self {
+    pub(super) fn new(
+        hub: Hub,
+        port: u16,
+        certificate: Option<ClientCertificate>,
+        login: Option<Held>,
+    ) -> Self {
         let mut peer = Self {
             alarm: Alarm::new(hub.clock().clone()),
             hub,
             port,
-            grants: Grants::default(),
+            grants: Grants::new(certificate),
             presences: Presences::default(),
             cbs: Cbs::default(),
             management: Management::default(),
@@ -148,7 +153,7 @@ impl Peer {
         if !expired {
             return ControlFlow::Continue(());
         }
-        let uncovered = |identity: &&Identity| !self.grants.cover(identity);
+        let uncovered = |identity: &&Identity| !self.grants.cover(identity, &self.hub);
         let cut: Vec<_> = self.presences.identities().filter(uncovered).cloned().collect();
         let refusal = Refusal::token_over();
         for identity in &cut {

@@ -5,7 +5,7 @@ use http::header::AUTHORIZATION;
 use tracing::debug;
 
 use super::call::{Params, Query, header};
-use crate::hub::{ErrorCode, Grant, Hub, HubError, Rights, Who};
+use crate::hub::{ClientCertificate, ErrorCode, Grant, Hub, HubError, Rights, Who};
 
 /// What an endpoint asks of its caller.
 #[derive(Clone, Copy)]
@@ -14,7 +14,7 @@ pub(super) enum Access {
     Everyone,
     /// A token of a policy with these rights.
     Right(Rights),
-    /// A token that allows to act as the device or module in the path.
+    /// A token that allows to act as the device or module in the path, or its certificate.
     Identity,
 }
 
@@ -60,11 +60,26 @@ pub(super) fn authorize(
     }
 }
 
-/// Whether the token in the headers allows to act as who is named in the path.
-pub(super) fn authorize_identity(hub: &Hub, headers: &HeaderMap, params: &Params) -> Result<Grant, HubError> {
-    let grant = grant(hub, headers)?;
-    grant.require_identity(&params.identity()?)?;
-    Ok(grant)
+/// Whether the token in the headers allows to act as who is named in the path; without one the certificate that TLS was
+/// shown may (rest.md 1.4), then there is no grant.
+pub(super) fn authorize_identity(
+    hub: &Hub,
+    headers: &HeaderMap,
+    params: &Params,
+    certificate: Option<&ClientCertificate>,
+) -> Result<Option<Grant>, HubError> {
+    let identity = params.identity()?;
+    match certificate {
+        Some(certificate) if header(headers, &AUTHORIZATION).is_none() => {
+            hub.check_certificate(&identity, certificate)?;
+            Ok(None)
+        }
+        _ => {
+            let grant = grant(hub, headers)?;
+            grant.require_identity(&identity)?;
+            Ok(Some(grant))
+        }
+    }
 }
 
 fn grant(hub: &Hub, headers: &HeaderMap) -> Result<Grant, HubError> {

@@ -19,7 +19,7 @@ pub(super) struct Call {
     pub(super) query: Query,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    /// What the token proved; none where everyone may call.
+    /// What the token proved; none where everyone may call, or the caller showed a certificate.
     pub(super) grant: Option<Grant>,
 }
 

@@ -23,7 +23,7 @@ pub(super) async fn send(call: Call) -> Outcome {
     let is_batch = header(&call.headers, &CONTENT_TYPE)
         .is_some_and(|value| value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(BATCH));
     let messages = if is_batch { batch(&call.body)? } else { vec![single(&call)] };
-    let auth = call.grant.as_ref().map_or(ConnectionAuth::DEVICE_SAS, ConnectionAuth::of);
+    let auth = call.grant.as_ref().map_or_else(|| ConnectionAuth::x509(&identity), ConnectionAuth::of);
     call.hub.publish(&identity, auth, messages)?;
     Ok(Answer::no_content())
 }

@@ -42,8 +42,8 @@ use self::answer::{Answer, Refusal};
 use self::call::{Call, Query};
 use self::router::{Found, Router};
 use self::websocket::Switch;
-use super::amqp;
-use crate::hub::Hub;
+use super::{amqp, listener};
+use crate::hub::{ClientCertificate, Hub};
 
 /// From the first byte of a request to the end of its headers, and how long an idle connection is kept.
 const HEADER_DEADLINE: Duration = Duration::from_secs(60);
@@ -58,17 +58,20 @@ pub(crate) struct HttpFront {
     hub: Hub,
     /// Where AMQP is found without HTTP.
     amqps_port: u16,
+    /// What TLS was shown on the connection that is served.
+    certificate: Option<ClientCertificate>,
     router: Arc<Router>,
 }
 
 impl HttpFront {
     pub(crate) fn new(hub: Hub, amqps_port: u16) -> Self {
-        Self { hub, amqps_port, router: Arc::new(routes::router()) }
+        Self { hub, amqps_port, certificate: None, router: Arc::new(routes::router()) }
     }
 
     /// Serves one connection until it ends; after `shutdown` no longer than the request under way. It may become a
     /// WebSocket with AMQP in it.
-    pub(crate) async fn serve(self, stream: TlsStream<TcpStream>, shutdown: CancellationToken) {
+    pub(crate) async fn serve(mut self, stream: TlsStream<TcpStream>, shutdown: CancellationToken) {
+        self.certificate = listener::certificate(&stream);
         let switch = Switch::default();
         let service = service_fn(|mut request| {
             let (front, switch) = (self.clone(), switch.clone());
@@ -99,7 +102,7 @@ impl HttpFront {
             debug!(%error, "HTTP connection ended");
         }
         if let Some(stream) = switch.stream().await {
-            amqp::serve(stream, self.hub.clone(), self.amqps_port, shutdown).await;
+            amqp::serve(stream, self.hub.clone(), self.amqps_port, self.certificate.clone(), shutdown).await;
         }
     }
 
@@ -144,9 +147,11 @@ impl HttpFront {
         let grant = match route.access {
             Access::Everyone => None,
             Access::Right(right) => Some(access::authorize(&self.hub, headers, &segments, right)?),
-            Access::Identity => Some(access::authorize_identity(&self.hub, headers, &params)?),
+            Access::Identity => {
+                access::authorize_identity(&self.hub, headers, &params, self.certificate.as_ref())?
+            }
         };
-        if grant.is_some() {
+        if !matches!(route.access, Access::Everyone) {
             self.hub.faults().http_call()?;
         }
         let body = body::read(headers, incoming).await?;

@@ -68,6 +68,11 @@ impl ConnectionAuth {
         }
     }
 
+    /// A certificate of the device or module.
+    pub fn x509(identity: &Identity) -> Self {
+        Self { scope: if identity.module_id().is_some() { "module" } else { "device" }, kind: "x509" }
+    }
+
     /// The JSON that events carry.
     pub fn to_json(self) -> String {
         format!(r#"{{"scope":"{}","type":"{}","issuer":"iothub"}}"#, self.scope, self.kind)
