@@ -350,6 +350,13 @@ fn futures_and_streams_can_move_between_threads() {
         is_send(registry.create_device("d"));
         is_send(registry.get_or_add_module("d", "m"));
         is_send(registry.list_devices());
+        is_send(registry.bulk([]).report());
+        is_send(registry.query("").pages());
+        is_send(registry.query("").typed::<Device>());
+        is_send(registry.list_jobs(None, None));
+        is_send(registry.change_device("d", |_| ()));
+        is_send(registry.invoke_device_method("d", "m"));
+        is_send(registry.wait_for_job("j"));
         is_send(registry.update_device_twin("d", &TwinPatch::new()));
     };
     let _ = check;
