@@ -17,10 +17,10 @@ use fe2o3_amqp::types::messaging::{
 use fe2o3_amqp::types::primitives::{SimpleValue, Symbol, Value};
 use fe2o3_amqp::{Receiver, Sendable, Sender};
 use fe2o3_amqp::{connection::ConnectionHandle, session::SessionHandle};
+use iothub_amqp::serde_amqp::{described::Described, descriptor::Descriptor};
 use iothub_common::Identity;
 use iothub_emulator::LocalHub;
 use iothub_emulator::hub::{ConnectionAuth, Message as HubMessage, Precondition};
-use iothub_amqp::serde_amqp::{described::Described, descriptor::Descriptor};
 use serde_json::json;
 use support::{soon, token};
 

@@ -6,15 +6,18 @@
 mod bulk;
 mod certificate;
 mod clock;
+mod configurations;
 mod error;
 mod faults;
 mod files;
+mod jobs;
 mod live;
 mod messaging;
 mod policy;
 mod precondition;
 mod query;
 mod registry;
+mod schedule;
 mod timestamp;
 mod token;
 mod twin;
@@ -29,6 +32,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use iothub_common::Identity;
 use serde_json::Value;
+use tokio::sync::Notify;
 
 pub use bulk::{BulkError, BulkResult};
 pub use certificate::{ClientCertificate, DeviceAuthorities};
@@ -47,8 +51,10 @@ pub use precondition::Precondition;
 pub use query::{Page, PageRequest};
 pub use token::{Grant, Who};
 
+use self::configurations::Configurations;
 use self::error::json_bytes;
 use self::files::Uploads;
+use self::jobs::Jobs;
 use self::live::{Live, Mailbox};
 use self::messaging::{Messaging, Signals};
 use self::registry::State;
@@ -108,6 +114,8 @@ struct Shared {
     faults: Faults,
     inner: Mutex<Inner>,
     signals: Signals,
+    /// Something is due earlier than before, of jobs and configurations.
+    schedule: Notify,
 }
 
 #[derive(Default)]
@@ -116,6 +124,8 @@ struct Inner {
     live: Live,
     messaging: Messaging,
     uploads: Uploads,
+    configurations: Configurations,
+    jobs: Jobs,
 }
 
 impl Hub {
@@ -123,7 +133,15 @@ impl Hub {
     pub fn new(config: HubConfig) -> Self {
         let faults = Faults::new(config.clock.clone());
         let signals = Signals::default();
-        Self { shared: Arc::new(Shared { config, faults, inner: Mutex::default(), signals }) }
+        Self {
+            shared: Arc::new(Shared {
+                config,
+                faults,
+                inner: Mutex::default(),
+                signals,
+                schedule: Notify::new(),
+            }),
+        }
     }
 
     /// The host name tokens are for.
@@ -146,9 +164,10 @@ impl Hub {
         self.clock().now()
     }
 
-    /// Moves the hub's clock forward.
+    /// Moves the hub's clock forward. Configurations that are due then have run when this returns.
     pub fn advance(&self, by: Duration) {
         self.clock().advance(by);
+        self.run_due_configurations();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Ticks of 100 ns since 0001-01-01T00:00:00Z. Zero is "never happened" (rest.md 1.8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -76,6 +77,12 @@ impl From<SystemTime> for Timestamp {
         let ticks = since_epoch.as_nanos() / 100 + u128::from(UNIX_EPOCH_TICKS);
         Self(u64::try_from(ticks).unwrap_or(MAX_TICKS).min(MAX_TICKS))
     }
+}
+
+/// A time in ISO 8601 with any fraction; without an offset it is UTC.
+pub(crate) fn parse(text: &str) -> Option<SystemTime> {
+    let parse = |text: &str| OffsetDateTime::parse(text, &Rfc3339).ok();
+    parse(text).or_else(|| parse(&format!("{text}Z"))).map(SystemTime::from)
 }
 
 #[cfg(test)]

@@ -40,6 +40,11 @@ impl Call {
         self.params.get("m")
     }
 
+    /// The id of a configuration or job.
+    pub(super) fn id(&self) -> &str {
+        self.params.get("id")
+    }
+
     /// The device or, where the path names one, the module that is meant.
     pub(super) fn identity(&self) -> Result<Identity, HubError> {
         self.params.identity()

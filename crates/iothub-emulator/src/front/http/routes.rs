@@ -4,7 +4,10 @@ use http::Method;
 
 use super::access::Access;
 use super::router::Router;
-use super::{device_messages, devices, feedback, files, methods, modules, query, statistics, twins};
+use super::{
+    configurations, device_messages, devices, feedback, files, jobs, methods, modules, query, statistics,
+    twins,
+};
 use crate::hub::Rights;
 
 /// Where two patterns fit a path the earlier line counts: put fixed paths before those with ids.
@@ -39,6 +42,18 @@ pub(super) fn router() -> Router {
         .on(GET, "/twins/{d}/modules/{m}", SERVICE, twins::get)
         .on(PATCH, "/twins/{d}/modules/{m}", SERVICE, twins::patch)
         .on(PUT, "/twins/{d}/modules/{m}", SERVICE, twins::put)
+        // Configurations (rest.md 9)
+        .on(GET, "/configurations", REGISTRY_READ, configurations::list)
+        .on(POST, "/configurations/testQueries", REGISTRY_WRITE, configurations::test_queries)
+        .on(GET, "/configurations/{id}", REGISTRY_READ, configurations::get)
+        .on(PUT, "/configurations/{id}", REGISTRY_WRITE, configurations::put)
+        .on(DELETE, "/configurations/{id}", REGISTRY_WRITE, configurations::delete)
+        .on(POST, "/devices/{d}/applyConfigurationContent", REGISTRY_WRITE, configurations::apply)
+        // Scheduled jobs (rest.md 8.1)
+        .on(GET, "/jobs/v2/query", SERVICE, jobs::list)
+        .on(PUT, "/jobs/v2/{id}", SERVICE, jobs::put)
+        .on(GET, "/jobs/v2/{id}", SERVICE, jobs::get)
+        .on(POST, "/jobs/v2/{id}/cancel", SERVICE, jobs::cancel)
         // Queries (rest.md 6)
         .on(POST, "/devices/query", SERVICE, query::run)
         // Methods (rest.md 7); Node's modules call them without a version

@@ -70,11 +70,8 @@ impl Messaging {
 }
 
 impl Hub {
-    /// Does what is due as time passes: locks end, messages expire, feedback goes out. Never returns; one task
-    /// of a hub is to run it. Without it this happens when somebody asks for the message concerned.
-    ///
-    /// Dropping the future has no effect.
-    pub async fn run(&self) {
+    /// Ends locks, lets messages expire and sends feedback when it is time. Never returns.
+    pub(super) async fn run_messaging(&self) {
         loop {
             let next = self.tend();
             let due = async {

@@ -16,8 +16,10 @@ mod syntax_error;
 #[cfg(test)]
 mod tests;
 
+pub(super) use page::Position;
 pub use page::{Page, PageRequest};
 pub(super) use row::Row;
+pub(super) use run::scan;
 pub(super) use syntax::{Query, Source};
 
 use self::run::Run;
@@ -47,7 +49,6 @@ impl Hub {
     }
 }
 
-#[allow(dead_code, reason = "for jobs and configurations, next")]
 impl Query {
     pub(super) fn parse(text: &str) -> Result<Self, HubError> {
         check_length(text)?;
@@ -78,7 +79,6 @@ impl Query {
     }
 }
 
-#[allow(dead_code, reason = "for jobs and configurations, next")]
 /// The condition of a job or a configuration: the part of a query after WHERE.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Condition {
@@ -87,10 +87,11 @@ pub(super) struct Condition {
     filter: Option<Expr>,
 }
 
-#[allow(dead_code, reason = "for jobs and configurations, next")]
 impl Condition {
-    /// The condition every device meets.
-    pub(super) const ALL_DEVICES: Self = Self { source: Source::Devices, filter: None };
+    /// The condition every row meets.
+    pub(super) fn all(source: Source) -> Self {
+        Self { source, filter: None }
+    }
 
     /// Reads a condition on device twins, or one on module twins that starts with `FROM devices.modules WHERE`
     /// (twins.md 6.1). Positions in errors count from the start of the query it stands for, as the real

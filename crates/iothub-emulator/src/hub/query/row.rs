@@ -12,7 +12,6 @@ pub(in crate::hub) enum Row<'a> {
     /// A device's or module's twin.
     Twin(Subject<'a>),
     /// One device of a scheduled job.
-    #[allow(dead_code, reason = "for jobs and configurations, next")]
     Job(&'a Value),
 }
 

@@ -114,7 +114,7 @@ impl<'q> Run<'q> {
 }
 
 /// The rows of a source after the one with the key `after`, in the order of keys; an empty key is before all.
-pub(super) fn scan(
+pub(in crate::hub) fn scan(
     inner: &Inner,
     source: Source,
     after: &[String],
@@ -132,7 +132,7 @@ pub(super) fn scan(
                 visit(&[device_id, module_id], &Row::Twin(subject))
             })
         }
-        Source::Jobs => ControlFlow::Continue(()),
+        Source::Jobs => inner.jobs.rows_after(both, visit),
     }
 }
 

@@ -51,7 +51,7 @@ impl State {
         check_put(pre, before.map(|device| &device.record), &identity)?;
         let spec = DeviceSpec::read(id, body)?;
         if before.is_none() {
-            self.check_room()?;
+            self.check_room(1)?;
         }
 
         let generation = match before {
@@ -123,8 +123,8 @@ impl State {
         let spec = ModuleSpec::read(device_id, module_id, body)?;
         let is_new = before.is_none();
         if is_new {
-            check_module_count(device, device_id)?;
-            self.check_room()?;
+            check_module_count(device, device_id, 1)?;
+            self.check_room(1)?;
         }
 
         let etag = self.new_etag();
@@ -145,6 +145,12 @@ impl State {
         let json = module.to_json(device_id, module_id);
         self.count += usize::from(is_new);
         Ok(json)
+    }
+
+    /// Whether so many modules can be added to a device.
+    pub(super) fn check_module_room(&self, device_id: &str, more: usize) -> Result<(), HubError> {
+        check_module_count(self.device(device_id)?, device_id, more)?;
+        self.check_room(more)
     }
 
     pub(super) fn get_module(&self, device_id: &str, module_id: &str) -> Result<Value, HubError> {
@@ -215,9 +221,9 @@ fn check_put(pre: &Precondition, before: Option<&Record>, identity: &Identity) -
     }
 }
 
-fn check_module_count(device: &Device, device_id: &str) -> Result<(), HubError> {
+fn check_module_count(device: &Device, device_id: &str, more: usize) -> Result<(), HubError> {
     let of_users = device.modules.keys().filter(|id| !(device.iot_edge && is_system_module(id))).count();
-    if of_users < MAX_MODULES {
+    if of_users + more <= MAX_MODULES {
         return Ok(());
     }
     Err(HubError::new(

@@ -125,8 +125,8 @@ impl State {
         self.last_generation
     }
 
-    pub(super) fn check_room(&self) -> Result<(), HubError> {
-        if self.count < MAX_IDENTITIES {
+    pub(super) fn check_room(&self, more: usize) -> Result<(), HubError> {
+        if self.count + more <= MAX_IDENTITIES {
             return Ok(());
         }
         Err(HubError::new(

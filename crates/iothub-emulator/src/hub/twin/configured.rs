@@ -1,5 +1,7 @@
 //! What configurations do to a twin (twins.md 6.1), and twins that are created together with content.
 
+use std::collections::BTreeMap;
+
 use iothub_common::twin_rules::Section;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -78,8 +80,24 @@ impl Twin {
         &self.desired
     }
 
-    pub(in crate::hub) fn configuration(&self, id: &str) -> Option<ConfigurationStatus> {
-        self.configurations.get(id).copied()
+    /// The configurations that target it, in the order of ids.
+    pub(in crate::hub) fn configurations(&self) -> impl Iterator<Item = (&String, &ConfigurationStatus)> {
+        self.configurations.iter()
+    }
+
+    /// Whether exactly these target it.
+    pub(in crate::hub) fn has_configurations(&self, these: &BTreeMap<String, ConfigurationStatus>) -> bool {
+        self.configurations == *these
+    }
+
+    /// Replaces the desired properties and leaves the tags.
+    pub(in crate::hub) fn replace_desired(
+        &mut self,
+        desired: &Value,
+        now: Timestamp,
+    ) -> Result<Notification, HubError> {
+        let tags = Value::Object(self.tags.values());
+        self.replace(&json!({ "tags": tags, "properties": { "desired": desired } }), now)
     }
 
     /// What the twin shows under `configurations`; absent when none targets it.
@@ -92,10 +110,7 @@ impl Twin {
     }
 
     /// Says anew which configurations target it.
-    pub(in crate::hub) fn set_configurations(
-        &mut self,
-        statuses: std::collections::BTreeMap<String, ConfigurationStatus>,
-    ) {
+    pub(in crate::hub) fn set_configurations(&mut self, statuses: BTreeMap<String, ConfigurationStatus>) {
         self.configurations = statuses;
     }
 }

@@ -124,6 +124,14 @@ impl<'a> Subject<'a> {
         Some(value)
     }
 
+    pub(in crate::hub) fn identity(&self) -> Option<Identity> {
+        // Registered ids are well-formed, so there is always one.
+        match self.module {
+            None => Identity::device(self.device_id).ok(),
+            Some((module_id, _)) => Identity::module(self.device_id, module_id).ok(),
+        }
+    }
+
     pub(in crate::hub) fn twin(&self) -> &'a Twin {
         self.module.map_or(&self.device.twin, |(_, module)| &module.twin)
     }

@@ -1,6 +1,5 @@
 //! A twin and the rules of writing it (twins.md 1 to 3). Pure: the caller passes the time.
 
-#[allow(dead_code, reason = "for jobs and configurations, next")]
 mod configured;
 mod document;
 mod lookup;
@@ -25,8 +24,10 @@ use serde_json::{Map, Value};
 pub(super) use configured::ConfigurationStatus;
 pub(super) use document::{Member, Subject, root_document};
 pub(super) use lookup::{Found, Place};
+pub(super) use tree::{Branch, Writer};
+pub(super) use update::check_update;
 
-use self::tree::{Branch, Stamp};
+use self::tree::Stamp;
 use self::update::{Part, ServiceUpdate};
 use super::error::{HubError, json_bytes};
 use super::timestamp::Timestamp;

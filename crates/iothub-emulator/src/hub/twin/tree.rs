@@ -121,7 +121,7 @@ impl Branch {
     }
 
     /// What is at the end of `path`.
-    pub(super) fn find(&self, path: &[String]) -> Option<Found<'_>> {
+    pub(in crate::hub) fn find(&self, path: &[String]) -> Option<Found<'_>> {
         let Some((first, rest)) = path.split_first() else { return Some(Found::Branch(self)) };
         match self.members.get(first)? {
             Node::Branch(branch) => branch.find(rest),
@@ -140,6 +140,25 @@ impl Branch {
             (Some(Node::Leaf(..)), _) => None,
             (None, []) => self.stamp.to_json().shift_remove(first),
             (None, _) => None,
+        }
+    }
+
+    /// The leaves that configurations wrote, with their paths.
+    pub(in crate::hub) fn written(&self) -> Vec<(Vec<String>, &Writer)> {
+        let mut written = Vec::new();
+        self.collect_written(&mut Vec::new(), &mut written);
+        written
+    }
+
+    fn collect_written<'a>(&'a self, path: &mut Vec<String>, written: &mut Vec<(Vec<String>, &'a Writer)>) {
+        for (name, node) in &self.members {
+            path.push(name.clone());
+            match node {
+                Node::Branch(branch) => branch.collect_written(path, written),
+                Node::Leaf(Stamp { by: Some(writer), .. }, _) => written.push((path.clone(), writer)),
+                Node::Leaf(..) => {}
+            }
+            path.pop();
         }
     }
 

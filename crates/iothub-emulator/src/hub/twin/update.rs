@@ -76,6 +76,11 @@ impl ServiceUpdate {
     }
 }
 
+/// Whether a body can be a service's PATCH of a twin.
+pub(in crate::hub) fn check_update(body: &Value) -> Result<(), HubError> {
+    ServiceUpdate::read(body).map(|_| ())
+}
+
 impl Part {
     fn read(section: Section, value: &Value) -> Result<Self, HubError> {
         if value.is_null() {
