@@ -35,6 +35,7 @@ mod edge;
 mod faces;
 mod features;
 mod http;
+mod invoke;
 mod mailbox;
 mod message;
 mod methods;
@@ -52,8 +53,8 @@ pub use credentials::SasRequest;
 pub use desired::{DesiredUpdate, DesiredUpdates};
 pub use device::DeviceClient;
 pub use iothub_common::{
-    ClientCertificate, ClientOptions, Error, ErrorKind, Properties, Proxy, ReconnectPolicy, Result,
-    RetryPolicy, Secret, TlsConfig, Transport, TwinProperties,
+    ClientCertificate, ClientOptions, DirectMethod, Error, ErrorKind, MethodResponse, Properties, Proxy,
+    RawJson, ReconnectPolicy, Result, RetryPolicy, Secret, TlsConfig, Transport, TwinProperties,
 };
 pub use message::Message;
 pub use methods::{MethodRequest, MethodRequests};

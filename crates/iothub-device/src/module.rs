@@ -1,11 +1,12 @@
 //! The client of a module.
 
-use iothub_common::{ClientOptions, Error, Result};
+use iothub_common::{ClientOptions, DirectMethod, Error, Identity, MethodResponse, Result};
 
 use crate::{
     builder::ModuleClientBuilder,
     client::{Client, Which},
     faces::shared_methods,
+    invoke,
     message::Message,
     methods::MethodRequests,
     received::ReceivedMessages,
@@ -79,6 +80,45 @@ impl ModuleClient {
     }
 
     shared_methods!();
+
+    /// Calls a method on a device, through the IoT Edge gateway that this module runs behind, and waits for the answer:
+    /// `client.invoke_device_method("camera-1", "reboot")`, or a [`DirectMethod`] with more than a name.
+    ///
+    /// An answer of the device is an `Ok`, whatever its status; look at [`MethodResponse::is_success`]. The call waits
+    /// at least as long as the method's connect and response timeouts together and 15 s, also beyond the time for a
+    /// call. It goes over HTTPS, and is sent once: again only after failures that certainly came before the device
+    /// heard of it. Dropping the future does not stop the device.
+    ///
+    /// # Errors
+    ///
+    /// - [`Unauthorized`](iothub_common::ErrorKind::Unauthorized): no gateway, or one of another device; the hub itself
+    ///   lets no module call methods.
+    /// - [`NotFound`](iothub_common::ErrorKind::NotFound): no such device, or it is disabled.
+    /// - [`Unavailable`](iothub_common::ErrorKind::Unavailable): it is not connected, listens for no methods, or went
+    ///   away meanwhile; see [`Error::may_have_been_applied`].
+    /// - [`Timeout`](iothub_common::ErrorKind::Timeout): no answer within the response timeout.
+    /// - [`InvalidInput`](iothub_common::ErrorKind::InvalidInput): id, name, payload or timeouts are not allowed.
+    pub async fn invoke_device_method(
+        &self,
+        device_id: &str,
+        method: impl Into<DirectMethod>,
+    ) -> Result<MethodResponse> {
+        invoke::invoke(&self.client, Identity::device(device_id)?, &method.into()).await
+    }
+
+    /// Calls a method on a module, see [`invoke_device_method`](Self::invoke_device_method).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`invoke_device_method`](Self::invoke_device_method).
+    pub async fn invoke_module_method(
+        &self,
+        device_id: &str,
+        module_id: &str,
+        method: impl Into<DirectMethod>,
+    ) -> Result<MethodResponse> {
+        invoke::invoke(&self.client, Identity::module(device_id, module_id)?, &method.into()).await
+    }
 
     /// Sends a message to an output of this Edge module, for the routes of the gateway.
     ///

@@ -175,6 +175,7 @@ pub struct LocalHubBuilder {
     addresses: Vec<IpAddr>,
     state_dir: Option<PathBuf>,
     device_authorities: Vec<String>,
+    gateway_of: Option<String>,
 }
 
 impl LocalHubBuilder {
@@ -219,6 +220,13 @@ impl LocalHubBuilder {
         self
     }
 
+    /// Makes the hub play the gateway of an IoT Edge device: the modules of that device may call direct methods of all
+    /// devices and modules. Unless set no module may, as in the cloud.
+    pub fn edge_gateway(mut self, device_id: impl Into<String>) -> Self {
+        self.gateway_of = Some(device_id.into());
+        self
+    }
+
     /// Starts the hub; it serves when this returns. Dropping the future starts nothing.
     ///
     /// # Errors
@@ -259,7 +267,15 @@ impl LocalHubBuilder {
         let clock = Clock::new();
         let storage = Storage::new(StorageConfig::new(with_port(&host_name, https_port)), clock.clone());
         let storage = Some(storage.map_err(|source| StartError::Keys { source })?);
-        let hub = Hub::new(HubConfig { host_name, policies, clock, messaging, storage, device_authorities });
+        let hub = Hub::new(HubConfig {
+            host_name,
+            policies,
+            clock,
+            messaging,
+            gateway_of: self.gateway_of,
+            storage,
+            device_authorities,
+        });
         let mut running = LocalHub {
             hub: hub.clone(),
             ca_pem: authority.ca_pem().to_owned(),

@@ -72,6 +72,9 @@ pub struct HubConfig {
     pub clock: Clock,
     /// How it handles messages.
     pub messaging: MessagingConfig,
+    /// The IoT Edge device whose gateway this hub plays: its modules may call methods. A hub in the cloud plays none
+    /// (rest.md 12.2).
+    pub gateway_of: Option<String>,
     /// Where devices upload files; without one they cannot.
     pub storage: Option<Storage>,
     /// Who may sign certificates of devices and modules.
@@ -97,6 +100,7 @@ impl Default for HubConfig {
             policies: Vec::new(),
             clock: Clock::new(),
             messaging: MessagingConfig::default(),
+            gateway_of: None,
             storage: None,
             device_authorities: DeviceAuthorities::default(),
         }
@@ -147,6 +151,11 @@ impl Hub {
     /// The host name tokens are for.
     pub fn host_name(&self) -> &str {
         &self.shared.config.host_name
+    }
+
+    /// The IoT Edge device whose gateway this hub plays.
+    pub fn gateway_of(&self) -> Option<&str> {
+        self.shared.config.gateway_of.as_deref()
     }
 
     /// A shared access policy with its keys.

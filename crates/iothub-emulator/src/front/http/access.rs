@@ -16,6 +16,8 @@ pub(super) enum Access {
     Right(Rights),
     /// A token that allows to act as the device or module in the path, or its certificate.
     Identity,
+    /// A token of a service, or of a module where the hub is its gateway.
+    MethodCaller,
 }
 
 /// Every date is taken for a version, as the official clients send many; without one the hub refuses.
@@ -82,7 +84,8 @@ pub(super) fn authorize_identity(
     }
 }
 
-fn grant(hub: &Hub, headers: &HeaderMap) -> Result<Grant, HubError> {
+/// What the token in the headers proves.
+pub(super) fn grant(hub: &Hub, headers: &HeaderMap) -> Result<Grant, HubError> {
     match header(headers, &AUTHORIZATION) {
         Some(token) => hub.check_token(token),
         None => Err(unauthorized("no Authorization header")),

@@ -11,6 +11,7 @@ mod call;
 mod configurations;
 mod device_messages;
 mod devices;
+mod edge;
 mod feedback;
 mod files;
 mod jobs;
@@ -149,6 +150,7 @@ impl HttpFront {
         let grant = match route.access {
             Access::Everyone => None,
             Access::Right(right) => Some(access::authorize(&self.hub, headers, &segments, right)?),
+            Access::MethodCaller => Some(edge::authorize_method(&self.hub, headers, &segments)?),
             Access::Identity => {
                 access::authorize_identity(&self.hub, headers, &params, self.certificate.as_ref())?
             }

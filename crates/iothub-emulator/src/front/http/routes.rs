@@ -57,9 +57,9 @@ pub(super) fn router() -> Router {
         // Queries (rest.md 6)
         .on(POST, "/devices/query", SERVICE, query::run)
         // Methods (rest.md 7); Node's modules call them without a version
-        .on(POST, "/twins/{d}/methods", SERVICE, methods::invoke)
+        .on(POST, "/twins/{d}/methods", Access::MethodCaller, methods::invoke)
         .unversioned()
-        .on(POST, "/twins/{d}/modules/{m}/methods", SERVICE, methods::invoke)
+        .on(POST, "/twins/{d}/modules/{m}/methods", Access::MethodCaller, methods::invoke)
         .unversioned()
         // Messages (rest.md 3.1, 11)
         .on(DELETE, "/devices/{d}/commands", SERVICE, device_messages::purge)
