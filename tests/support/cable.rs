@@ -1,4 +1,5 @@
-//! A TCP forwarder between client and hub that can be cut and mended.
+//! A TCP forwarder between client and hub that can be cut, frozen and mended.
+#![allow(dead_code)] // Each test file uses its part.
 
 use std::net::SocketAddr;
 
@@ -10,8 +11,17 @@ use tokio::{
 
 pub(crate) struct Cable {
     port: u16,
-    /// Odd: cut. Every change ends what is connected.
-    state: watch::Sender<u64>,
+    state: watch::Sender<State>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Counts the times it was mended: connections of an earlier time end.
+    Whole(u64),
+    /// All connections end, and new ones end at once.
+    Cut(u64),
+    /// Nothing passes, nothing ends, and new connections are taken: a peer that says nothing.
+    Frozen(u64),
 }
 
 impl Cable {
@@ -19,7 +29,7 @@ impl Cable {
     pub(crate) async fn to(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let own = listener.local_addr().unwrap().port();
-        let (state, watcher) = watch::channel(0);
+        let (state, watcher) = watch::channel(State::Whole(0));
         tokio::spawn(run(listener, ([127, 0, 0, 1], port).into(), watcher));
         Self { port: own, state }
     }
@@ -30,32 +40,53 @@ impl Cable {
 
     /// Ends all connections; new ones end at once.
     pub(crate) fn cut(&self) {
-        self.state.send_modify(|state| *state |= 1);
+        self.state.send_modify(|state| *state = State::Cut(state.times()));
     }
 
+    /// From here on nothing passes, until it is cut or mended.
+    pub(crate) fn freeze(&self) {
+        self.state.send_modify(|state| *state = State::Frozen(state.times()));
+    }
+
+    /// New connections pass; those of before end, if they have not yet.
     pub(crate) fn mend(&self) {
-        self.state.send_modify(|state| *state = (*state | 1) + 1);
+        self.state.send_modify(|state| *state = State::Whole(state.times() + 1));
     }
 }
 
-async fn run(listener: TcpListener, target: SocketAddr, state: watch::Receiver<u64>) {
+impl State {
+    fn times(self) -> u64 {
+        let (Self::Whole(times) | Self::Cut(times) | Self::Frozen(times)) = self;
+        times
+    }
+}
+
+async fn run(listener: TcpListener, target: SocketAddr, state: watch::Receiver<State>) {
     let mut until_dropped = state.clone();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             gone = async { while until_dropped.changed().await.is_ok() {} } => return gone,
         };
-        let Ok((mut near, _)) = accepted else { return };
-        let mut state = state.clone();
-        if *state.borrow_and_update() % 2 == 1 {
-            continue;
+        let Ok((near, _)) = accepted else { return };
+        tokio::spawn(forward(near, target, state.clone()));
+    }
+}
+
+async fn forward(mut near: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>) {
+    let now = *state.borrow_and_update();
+    let ended = |state: &State| matches!(state, State::Cut(_)) || state.times() != now.times();
+    if let State::Whole(_) = now {
+        let Ok(mut far) = TcpStream::connect(target).await else { return };
+        tokio::select! {
+            _ = copy_bidirectional(&mut near, &mut far) => return,
+            changed = state.wait_for(|state| *state != now) => if changed.is_err() { return },
         }
-        tokio::spawn(async move {
-            let Ok(mut far) = TcpStream::connect(target).await else { return };
-            tokio::select! {
-                _ = copy_bidirectional(&mut near, &mut far) => {}
-                _ = state.changed() => {}
-            }
-        });
+        // Frozen, both ends are held open and neither is read.
+        state.wait_for(ended).await.ok();
+        return;
+    }
+    if let State::Frozen(_) = now {
+        state.wait_for(ended).await.ok();
     }
 }

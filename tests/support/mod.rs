@@ -1,8 +1,9 @@
 //! A local hub for one test, with a device and a module on it.
-#![allow(dead_code)] // Each test file uses its part.
+#![allow(dead_code, unused_imports)] // Each test file uses its part.
 #![allow(clippy::unwrap_used)]
 
 mod cable;
+mod proxy;
 
 use std::{future::Future, time::Duration};
 
@@ -10,6 +11,7 @@ use iothub::{ClientOptions, ModuleClient, Registry, RetryPolicy};
 use iothub_emulator::LocalHub;
 
 pub(crate) use cable::Cable;
+pub(crate) use proxy::ProxyServer;
 
 pub(crate) const DEVICE: &str = "test-device";
 pub(crate) const MODULE: &str = "test-module";
