@@ -105,6 +105,12 @@ impl SymmetricKey {
         Secret::from(STANDARD.encode(self.bytes()))
     }
 
+    /// The key as an event hub takes it: there the base64 text is the key, not what it decodes to.
+    #[must_use]
+    pub fn for_event_hub(&self) -> Self {
+        Self(Zeroizing::new(STANDARD.encode(self.bytes()).into_bytes()))
+    }
+
     /// How many bytes the key has.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a key is never empty")]

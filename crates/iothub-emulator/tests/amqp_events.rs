@@ -255,11 +255,12 @@ async fn what_is_not_there_is_not_found_and_needs_a_token() {
     let refusal = owner.receiver_refused(&partition(&hub, "$Default")).await;
     assert_eq!(refusal.condition, "amqp:unauthorized-access");
 
-    // As Event Hubs clients do it: a token for each address, sb:// and all.
+    // As Event Hubs clients do it: a token for each address, sb:// and all, with the text of the key.
     let key = &hub.hub().policy("service").unwrap().primary;
+    let text = key.for_event_hub();
     let mut client = Client::open(&hub).await;
     let address = partition(&hub, "$Default");
-    let narrow = |address: &str| token(key, &format!("sb://localhost/{address}"), Some("service"), 3600);
+    let narrow = |address: &str| token(&text, &format!("sb://localhost/{address}"), Some("service"), 3600);
     assert_eq!(client.put_token(&narrow(&address)).await.1, 200);
     let elsewhere = partition(&hub, "mine");
     assert_eq!(client.receiver_refused(&elsewhere).await.condition, "amqp:unauthorized-access");

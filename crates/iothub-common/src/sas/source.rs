@@ -92,12 +92,13 @@ impl TokenSource {
         Self(Arc::new(Source::ReadyMade(token)))
     }
 
-    /// Tokens of the same key for another resource. A ready-made token is for what it is for and stays the same.
+    /// Tokens of the same key for an event hub, which takes [its text](SymmetricKey::for_event_hub) as the key. A
+    /// ready-made token is for what it is for and stays the same.
     #[must_use]
-    pub fn for_resource(&self, resource: impl Into<String>) -> Self {
+    pub fn for_event_hub(&self, resource: impl Into<String>) -> Self {
         let source = match &*self.0 {
             Source::Key { key, policy, .. } => Source::Key {
-                key: key.clone(),
+                key: key.for_event_hub(),
                 resource: resource.into(),
                 policy: policy.clone(),
                 cached: Mutex::new(None),

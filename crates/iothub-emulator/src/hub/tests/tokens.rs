@@ -152,11 +152,33 @@ fn what_is_no_token_is_refused() {
 #[test]
 fn the_host_is_compared_without_case_scheme_and_port() {
     let hub = hub();
-    for host in ["MyHub.Azure-Devices.NET", "myhub.azure-devices.net:443", "sb://myhub.azure-devices.net/"] {
+    for host in ["MyHub.Azure-Devices.NET", "myhub.azure-devices.net:443", "amqps://myhub.azure-devices.net/"]
+    {
         let grant = hub.check_token(&policy_token(&hub, "service", host)).unwrap();
         assert!(grant.covers("MYHUB.azure-devices.net/devices"), "{host}");
         assert!(!grant.covers("otherhub.azure-devices.net/devices"), "{host}");
     }
+}
+
+/// Signed with the key's text by other code: `printf 'sb%3A%2F%2Fmyhub.azure-devices.net%2Fmyhub\n4102444800' | openssl
+/// dgst -sha256 -hmac MDEyMzQ1Njc4OWFiY2RlZg== -binary | base64`.
+#[test]
+fn event_hubs_clients_sign_with_the_text_of_a_key() {
+    let mut config = HubConfig::new(HOST).unwrap();
+    let policy = config.policies.iter_mut().find(|policy| policy.name == "service").unwrap();
+    policy.primary = SymmetricKey::from_base64("MDEyMzQ1Njc4OWFiY2RlZg==").unwrap();
+    let hub = Hub::new(config);
+    let token = "SharedAccessSignature sr=sb%3A%2F%2Fmyhub.azure-devices.net%2Fmyhub&sig=xiYhNKmHiC7UIjFddy2qmYDR7pff%2BitdeoitRyo34rA%3D&se=4102444800&skn=service";
+    let grant = hub.check_token(token).unwrap();
+    assert!(grant.covers("myhub.azure-devices.net/myhub/ConsumerGroups"));
+    // The hub's own resources take what the text decodes to, and neither key does for the other.
+    assert_eq!(
+        refusal(&hub, &policy_token(&hub, "service", "sb://myhub.azure-devices.net/myhub")).code,
+        401_002
+    );
+    let text = hub.policy("service").unwrap().primary.for_event_hub();
+    let token = sas::sign(&text, HOST, Some("service"), hub.now() + HOUR);
+    assert_eq!(refusal(&hub, token.reveal()).code, 401_002);
 }
 
 #[test]

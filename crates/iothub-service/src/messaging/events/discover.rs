@@ -24,7 +24,7 @@ pub(super) async fn built_in_endpoint(setup: &Setup) -> Result<(BuiltInEndpoint,
     let endpoint = setup.endpoint(&place.host, &options)?;
     let resource = place.resource();
     // The policies of the hub are those of its event hub, key and all (amqp.md 5.5).
-    let credentials = Credentials::Sas(tokens.for_resource(resource.clone()));
+    let credentials = Credentials::Sas(tokens.for_event_hub(resource.clone()));
     Ok((place, setup.settings(endpoint, credentials, resource)))
 }
 
