@@ -4,17 +4,56 @@
 
 const assert = require('node:assert');
 const { randomUUID, randomBytes } = require('node:crypto');
-const { ConnectionString, Registry } = require('azure-iothub');
+const service = require('azure-iothub');
+
+const { ConnectionString, Registry } = service;
 
 exports.hub = process.env.IOTHUB_CONNECTION_STRING;
+// The connection string of the built-in endpoint. Where the hub does not give it, it has the same host and keys.
+exports.eventHub = () => {
+  if (process.env.EVENTHUB_CONNECTION_STRING) return process.env.EVENTHUB_CONNECTION_STRING;
+  const { HostName, SharedAccessKeyName, SharedAccessKey } = ConnectionString.parse(exports.hub);
+  const [name] = HostName.split('.');
+  const key = `SharedAccessKeyName=${SharedAccessKeyName};SharedAccessKey=${SharedAccessKey}`;
+  return `Endpoint=sb://${HostName}/;${key};EntityPath=${name}`;
+};
 exports.hostName = () => ConnectionString.parse(exports.hub).HostName;
 exports.registry = (text = exports.hub) => Registry.fromConnectionString(text);
 exports.id = (what) => `${what}-${randomUUID()}`;
 exports.key = () => randomBytes(32).toString('base64');
 
+// A device and its connection string.
+exports.createDevice = async (what = 'device', description = {}) => {
+  const deviceId = exports.id(what);
+  const { responseBody: device } = await exports.registry().create({ deviceId, ...description });
+  return { deviceId, text: exports.deviceString(deviceId, device.authentication.symmetricKey.primaryKey) };
+};
+// A module on it and its connection string.
+exports.createModule = async (deviceId, moduleId) => {
+  await exports.registry().addModule({ deviceId, moduleId });
+  const { responseBody: module } = await exports.registry().getModule(deviceId, moduleId);
+  return exports.moduleString(deviceId, moduleId, module.authentication.symmetricKey.primaryKey);
+};
+
 exports.deviceString = (deviceId, key) => `HostName=${exports.hostName()};DeviceId=${deviceId};SharedAccessKey=${key}`;
 exports.moduleString = (deviceId, moduleId, key) =>
   `HostName=${exports.hostName()};DeviceId=${deviceId};ModuleId=${moduleId};SharedAccessKey=${key}`;
+
+// Port 443 for AMQP too: `--websocket` on the command line.
+const websocket = process.argv.includes('--websocket');
+const { Amqp, AmqpWs } = require('azure-iot-device-amqp');
+exports.deviceTransport = websocket ? AmqpWs : Amqp;
+exports.serviceTransport = websocket ? service.AmqpWs : service.Amqp;
+
+// What comes in, each with a `next()` to wait for it: `push` is the listener.
+exports.arrivals = () => {
+  const seen = [];
+  const waiting = [];
+  return {
+    push: (value) => (waiting.length ? waiting.shift()(value) : seen.push(value)),
+    next: () => (seen.length ? Promise.resolve(seen.shift()) : new Promise((done) => { waiting.push(done); })),
+  };
+};
 
 // The error that `call` must end with, its class checked by name.
 exports.failure = async (name, call) => {
@@ -34,6 +73,7 @@ exports.promise = (run) => new Promise((resolve, reject) => {
 
 // Runs the cases in order and ends the process with 0 or 1.
 exports.run = async (what, cases) => {
+  if (websocket) what += ' (websocket)';
   for (const [name, run] of Object.entries(cases)) {
     try {
       await within(name, run());

@@ -1,0 +1,60 @@
+// Programs that a script starts and whose lines it waits for: this repository's examples, as a user would start them,
+// and clients on Microsoft's packages.
+'use strict';
+
+const assert = require('node:assert');
+const { spawn } = require('node:child_process');
+const { once } = require('node:events');
+const path = require('node:path');
+const { createInterface } = require('node:readline');
+
+const root = path.join(__dirname, '..', '..', '..');
+
+function program(command, args, environment = {}) {
+  const env = { ...process.env, ...environment };
+  const child = spawn(command, args, { cwd: root, env, stdio: ['pipe', 'pipe', 'inherit'] });
+  process.on('exit', () => child.kill());
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  return {
+    child,
+    async line() {
+      const { value, done } = await lines.next();
+      assert.ok(!done, `${args.join(' ')} ended without another line`);
+      return value;
+    },
+    // The part in parentheses of the next line, which must look like `pattern`.
+    async expect(pattern) {
+      const line = await this.line();
+      const match = pattern.exec(line);
+      assert.ok(match, `${pattern} was expected, not: ${line}`);
+      return match[1];
+    },
+    // The next line as JSON must be this.
+    async says(expected) {
+      assert.deepStrictEqual(JSON.parse(await this.line()), expected);
+    },
+    command: (value) => child.stdin.write(`${JSON.stringify(value)}\n`),
+    async ended() {
+      const [code, signal] = child.exitCode === null ? await once(child, 'exit') : [child.exitCode];
+      assert.strictEqual(code, 0, `${args.join(' ')} ended with ${code ?? signal}`);
+    },
+    // As Ctrl-C.
+    async interrupted() {
+      child.kill('SIGINT');
+      await this.ended();
+    },
+  };
+}
+
+exports.example = (name, args, environment) =>
+  program('cargo', ['run', '--quiet', '--example', name, '--', ...args], environment);
+
+// `node_client.js` as the identity of a connection string; `--websocket` goes along.
+exports.nodeClient = async (text) => {
+  const helper = path.join(__dirname, 'node_client.js');
+  const client = program(process.execPath, [helper, ...process.argv.slice(2)], { IOTHUB_CLIENT_CONNECTION_STRING: text });
+  await client.says({ open: true });
+  return client;
+};
+
+exports.nodeScript = (name, args) => program(process.execPath, [path.join(__dirname, name), ...args]);
