@@ -141,7 +141,7 @@ impl From<String> for DirectMethod {
 #[doc(hidden)]
 #[must_use]
 pub fn whole_seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
 }
 
 /// What a device or module answered to a method.

@@ -60,7 +60,7 @@ impl Caller {
                 Err(failure) => failure,
             };
             match attempts.pause_after(&failure) {
-                Some(pause) if Instant::now() + pause < end => sleep(pause).await,
+                Some(pause) if pause < end.duration_since(Instant::now()) => sleep(pause).await,
                 _ => return Err(failure.into_error(repeat)),
             }
         }

@@ -40,7 +40,7 @@ impl Attempts {
         }
         // The server knows better than we do when it will listen again. All whom it told so must not come back at once.
         let asked = failure.error.retry_after().unwrap_or_default();
-        self.backoff.next().map(|pause| asked + pause)
+        self.backoff.next().map(|pause| asked.saturating_add(pause))
     }
 }
 

@@ -76,6 +76,7 @@
 //! | `tls-aws-lc-rs` | no | TLS by AWS-LC |
 //! | `platform-roots` | yes | trusts what the operating system trusts |
 //! | `entra-id` | no | `Registry::with_token_credential` |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod credentials;
 mod http;

@@ -4,9 +4,9 @@
 mod support;
 
 use std::error::Error as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use iothub_service::{ErrorKind, IfMatch, NewDevice, Registry, TlsConfig, TwinPatch};
+use iothub_service::{DirectMethod, ErrorKind, IfMatch, NewDevice, NewJob, Registry, TlsConfig, TwinPatch};
 use serde_json::json;
 use support::{FakeHub, Step, connection_string, device, json, refusal, twin};
 use tokio::net::TcpListener;
@@ -110,6 +110,28 @@ async fn a_pause_beyond_the_end_of_the_call_is_not_begun() {
     assert_eq!(error.kind(), ErrorKind::Throttled);
     assert_eq!(error.retry_after(), Some(Duration::from_secs(3600)));
     assert_eq!(hub.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn times_beyond_all_clocks_do_no_harm() {
+    let throttled = Step::Answer(429, &[("Retry-After", "18446744073709551615")], String::new());
+    let hub =
+        FakeHub::start([throttled, json(200, r#"{"status":200}"#), json(200, device("d", "MA=="))]).await;
+    let registry = hub.builder().call_timeout(Duration::MAX).connection_age(Duration::MAX).build().unwrap();
+    let error = registry.get_device("d").await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(u64::MAX)));
+    let method = DirectMethod::new("x").connect_timeout(Duration::MAX).response_timeout(Duration::MAX);
+    registry.invoke_device_method("d", method).await.unwrap();
+    registry.get_device("d").await.unwrap();
+
+    for start in [
+        SystemTime::UNIX_EPOCH - Duration::from_secs(1),
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40),
+    ] {
+        let job = NewJob::update_twins("j", "*", TwinPatch::new()).start_time(start);
+        let error = registry.create_job(job.max_execution_time(Duration::MAX)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
 }
 
 #[tokio::test]

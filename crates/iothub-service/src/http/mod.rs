@@ -23,6 +23,8 @@ use crate::credentials::{Authorization, Credentials};
 /// The version of the service's interface that all calls use (rest.md 1.3).
 const API_VERSION: &str = "2021-04-12";
 const HTTPS_PORT: u16 = 443;
+/// As good as without end; clocks cannot count on for ever.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("iothub-rust/", env!("CARGO_PKG_VERSION")));
 
@@ -66,7 +68,7 @@ impl Http {
         let transport =
             Transport::new(Server { what: "the hub", host, port }, options, settings.connection_age)?;
         let HttpSettings { call_timeout, retry, .. } = settings;
-        Ok(Self { authority, transport, credentials, call_timeout, retry })
+        Ok(Self { authority, transport, credentials, call_timeout: call_timeout.min(LONGEST), retry })
     }
 
     pub(crate) fn host(&self) -> &str {
@@ -87,13 +89,13 @@ impl Http {
         loop {
             // The last attempt may go beyond the end of the call where the hub may take that long to answer.
             let now = Instant::now();
-            let deadline = end.min(now + self.call_timeout).max(now + call.patience);
+            let deadline = end.min(now + self.call_timeout).max(now + call.patience.min(LONGEST));
             let failure = match self.attempt(&call, deadline).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
             let pause = match attempts.pause_after(&failure) {
-                Some(pause) if Instant::now() + pause < end => pause,
+                Some(pause) if pause < end.duration_since(Instant::now()) => pause,
                 _ => return Err(failure.into_error(call.repeat)),
             };
             tracing::debug!(call = call.what, error = %failure.error, ?pause, "call failed, will be sent again");

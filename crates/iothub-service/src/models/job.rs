@@ -148,10 +148,13 @@ impl NewJob {
 }
 
 fn text_of(time: SystemTime) -> Result<String> {
-    OffsetDateTime::from(time).format(&Rfc3339).map_err(|error| {
-        Error::new(ErrorKind::InvalidInput, "the start time of the job is no date that can be written")
-            .with_source(error)
-    })
+    let no_date =
+        || Error::new(ErrorKind::InvalidInput, "the start time of the job is no date from 1970 to 9999");
+    // Conversions that panic where the time is too far away are no option.
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).map_err(|error| no_date().with_source(error))?;
+    let date =
+        time::Duration::try_from(since).ok().and_then(|since| OffsetDateTime::UNIX_EPOCH.checked_add(since));
+    date.ok_or_else(no_date)?.format(&Rfc3339).map_err(|error| no_date().with_source(error))
 }
 
 /// A job as the hub knows it.

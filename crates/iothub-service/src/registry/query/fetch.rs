@@ -116,8 +116,8 @@ async fn fetch(
     let item_type = ItemType::from(answer.header(ITEM_TYPE).unwrap_or_default());
     // On the last page the header is missing; an empty one would begin anew for ever (rest.md 6).
     let next = answer.header(TOKEN.as_str()).filter(|next| !next.is_empty()).map(str::to_owned);
-    if items.is_empty() && next.is_some() && next == token {
-        let message = "the hub gave an empty page and the same token again; the query would never end";
+    if next.is_some() && next == token {
+        let message = "the hub gave a page and the token for the same page again; the query would never end";
         return Err(Error::new(ErrorKind::Protocol, message));
     }
     Ok(RawPage { items, item_type, token: next })
