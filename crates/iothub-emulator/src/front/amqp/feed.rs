@@ -40,7 +40,10 @@ impl News {
     fn take(&mut self) -> bool {
         self.0.as_mut().is_some_and(|news| {
             let changed = news.has_changed().unwrap_or(false);
-            news.mark_unchanged();
+            if changed {
+                // What comes in between is found by the look that follows.
+                news.mark_unchanged();
+            }
             changed
         })
     }

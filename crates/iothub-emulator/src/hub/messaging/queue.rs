@@ -23,6 +23,8 @@ pub(super) struct Queue<T> {
     limits: Limits,
     /// In the order of sequence numbers.
     entries: VecDeque<Entry<T>>,
+    /// When [`sweep`](Self::sweep) has something to do next.
+    deadline: Option<SystemTime>,
 }
 
 #[derive(Debug)]
@@ -107,7 +109,7 @@ type Ended<T> = (Arc<T>, End);
 
 impl<T> Queue<T> {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, entries: VecDeque::new() }
+        Self { limits, entries: VecDeque::new(), deadline: None }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -143,12 +145,14 @@ impl<T> Queue<T> {
             failures: 0,
             lock: None,
         });
+        self.deadline = self.deadline.into_iter().chain([expires_at]).min();
         Ok(())
     }
 
     /// Drops the oldest item, locked or not.
     pub(super) fn drop_oldest(&mut self) {
         self.entries.pop_front();
+        self.look_ahead();
     }
 
     /// Locks the oldest item that is not locked.
@@ -156,18 +160,26 @@ impl<T> Queue<T> {
         let lock = Lock { token: Uuid::new_v4(), ends_at: now + self.limits.lock };
         let entry = self.entries.iter_mut().find(|entry| entry.lock.is_none())?;
         entry.lock = Some(lock);
-        Some(Locked {
+        let locked = Locked {
             item: Arc::clone(&entry.item),
             lock: lock.token,
             sequence: entry.sequence,
             enqueued_at: entry.enqueued_at,
             expires_at: entry.expires_at,
             delivery_count: entry.failures,
-        })
+        };
+        self.look_ahead();
+        Some(locked)
     }
 
     /// What left the queue with that, if anything.
     pub(super) fn settle(&mut self, lock: Uuid, verdict: Verdict) -> Result<Option<Ended<T>>, LockLost> {
+        let settled = self.settle_one(lock, verdict);
+        self.look_ahead();
+        settled
+    }
+
+    fn settle_one(&mut self, lock: Uuid, verdict: Verdict) -> Result<Option<Ended<T>>, LockLost> {
         let has = |entry: &Entry<T>| entry.lock.is_some_and(|held| held.token == lock);
         let at = self.entries.iter().position(has).ok_or(LockLost)?;
         let entry = &mut self.entries[at];
@@ -190,6 +202,9 @@ impl<T> Queue<T> {
     /// Ends locks and items whose time is over. A locked item stays its reader's as long as the lock lasts.
     pub(super) fn sweep(&mut self, now: SystemTime) -> Vec<Ended<T>> {
         let mut expired = Vec::new();
+        if self.deadline.is_none_or(|at| at > now) {
+            return expired;
+        }
         self.entries.retain_mut(|entry| {
             // Nobody said anything, so the delivery is not counted (amqp.md 3.5).
             entry.lock = entry.lock.filter(|lock| lock.ends_at > now);
@@ -199,16 +214,23 @@ impl<T> Queue<T> {
             }
             keep
         });
+        self.look_ahead();
         expired
     }
 
     /// When [`sweep`](Self::sweep) has something to do next.
     pub(super) fn deadline(&self) -> Option<SystemTime> {
-        self.entries.iter().map(|entry| entry.lock.map_or(entry.expires_at, |lock| lock.ends_at)).min()
+        self.deadline
+    }
+
+    fn look_ahead(&mut self) {
+        let end = |entry: &Entry<T>| entry.lock.map_or(entry.expires_at, |lock| lock.ends_at);
+        self.deadline = self.entries.iter().map(end).min();
     }
 
     /// Empties the queue, of locked items too.
     pub(super) fn purge(&mut self) -> Vec<Ended<T>> {
+        self.deadline = None;
         self.entries.drain(..).map(|entry| (entry.item, End::Purged)).collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Event, Origin, PartitionInfo, Start};
 use crate::hub::messaging::message::Message;
@@ -25,6 +25,7 @@ pub(super) struct Partition {
 
 impl Partition {
     pub(super) fn append(&mut self, origin: &Origin, message: Message, now: SystemTime, retention: Duration) {
+        let now = whole_millis(now);
         let size = cost(&message);
         let event = Event {
             sequence: self.next_sequence,
@@ -99,6 +100,12 @@ impl Partition {
 /// Whether an event at `of` comes before the place to begin.
 fn before(of: i64, at: i64, inclusive: bool) -> bool {
     if inclusive { of < at } else { of <= at }
+}
+
+/// As readers see it, and name it when they ask for what came later.
+fn whole_millis(at: SystemTime) -> SystemTime {
+    let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + Duration::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn cost(message: &Message) -> usize {
