@@ -42,7 +42,12 @@ impl Call {
 
     /// The id of a configuration or job.
     pub(super) fn id(&self) -> &str {
-        self.params.get("id")
+        self.param("id")
+    }
+
+    /// A part of the path, by the name it has in the route's pattern.
+    pub(super) fn param(&self, name: &str) -> &str {
+        self.params.get(name)
     }
 
     /// The device or, where the path names one, the module that is meant.

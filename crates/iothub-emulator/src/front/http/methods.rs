@@ -25,7 +25,7 @@ pub(super) async fn invoke(call: Call) -> Outcome {
 }
 
 /// How long the hub waited for the device, `hh:mm:ss`.
-fn info(error: &HubError, connect_timeout: Duration) -> Value {
+pub(super) fn info(error: &HubError, connect_timeout: Duration) -> Value {
     if error.code != ErrorCode::DeviceNotOnline.number() {
         return json!({});
     }

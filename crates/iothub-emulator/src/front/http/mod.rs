@@ -11,6 +11,7 @@ mod call;
 mod configurations;
 mod device_messages;
 mod devices;
+mod digital_twins;
 mod edge;
 mod feedback;
 mod files;

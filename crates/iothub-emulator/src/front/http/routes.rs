@@ -5,8 +5,8 @@ use http::Method;
 use super::access::Access;
 use super::router::Router;
 use super::{
-    configurations, device_messages, devices, feedback, files, jobs, methods, modules, query, statistics,
-    twins,
+    configurations, device_messages, devices, digital_twins, feedback, files, jobs, methods, modules, query,
+    statistics, twins,
 };
 use crate::hub::Rights;
 
@@ -54,6 +54,11 @@ pub(super) fn router() -> Router {
         .on(PUT, "/jobs/v2/{id}", SERVICE, jobs::put)
         .on(GET, "/jobs/v2/{id}", SERVICE, jobs::get)
         .on(POST, "/jobs/v2/{id}/cancel", SERVICE, jobs::cancel)
+        // Digital twins (rest.md 10)
+        .on(GET, "/digitaltwins/{d}", SERVICE, digital_twins::get)
+        .on(PATCH, "/digitaltwins/{d}", SERVICE, digital_twins::patch)
+        .on(POST, "/digitaltwins/{d}/commands/{name}", SERVICE, digital_twins::command)
+        .on(POST, "/digitaltwins/{d}/components/{c}/commands/{name}", SERVICE, digital_twins::command)
         // Queries (rest.md 6)
         .on(POST, "/devices/query", SERVICE, query::run)
         // Methods (rest.md 7); Node's modules call them without a version

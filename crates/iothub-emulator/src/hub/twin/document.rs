@@ -109,7 +109,9 @@ impl<'a> Subject<'a> {
             Member::CloudToDeviceMessageCount => 0.into(),
             Member::AuthenticationType => record.authentication.kind().into(),
             Member::X509Thumbprint => record.authentication.thumbprints_json(),
-            Member::ModelId => of_device("".into())?,
+            // Modules without a model do not show it.
+            Member::ModelId if is_module && twin.model_id().is_empty() => return None,
+            Member::ModelId => twin.model_id().into(),
             Member::Version => twin.version().into(),
             // No tags when there are none.
             Member::Tags if twin.tags.is_empty() => return None,
