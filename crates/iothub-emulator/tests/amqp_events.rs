@@ -106,6 +106,8 @@ async fn telemetry_is_read_with_all_its_annotations() {
     let before = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
     assert_accepted(send(&mut sender, sent).await);
 
+    assert_eq!(hub.hub().get_twin(&device).unwrap()["modelId"], "dtmi:a:b;1");
+
     let mut service = with_policy(&hub, "service").await;
     let mut reader = reader(&mut service, &partition(&hub, "$Default"), EARLIEST).await;
     let got = take(&mut reader).await;

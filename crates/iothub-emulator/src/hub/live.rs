@@ -91,6 +91,11 @@ impl Connected {
         &self.identity
     }
 
+    /// The Plug and Play model that the device says it is; its twin shows that (amqp.md 3.3).
+    pub fn set_model_id(&self, model_id: &str) {
+        self.hub.lock().state.set_model_id(&self.identity, model_id);
+    }
+
     /// From now on writes of desired properties are pushed. Nothing is pushed for what was written before,
     /// and nothing changes when they are pushed already (twins.md 2.4).
     pub fn subscribe_desired(&self) {

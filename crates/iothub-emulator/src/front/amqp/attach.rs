@@ -126,7 +126,11 @@ impl Peer {
         endpoint: Endpoint,
     ) -> Result<Option<Feed>, Refusal> {
         self.grants.authorize(identity, &self.hub)?;
-        self.presences.enter(identity, &self.hub)?.links.insert(link);
+        let presence = self.presences.enter(identity, &self.hub)?;
+        presence.links.insert(link);
+        if let Some(model_id) = model_of(attach.properties.as_ref()) {
+            presence.connected.set_model_id(&model_id);
+        }
         let client_sends = attach.role == Role::Sender;
         let key = Key::of(attach.properties.as_ref(), session);
         let joined = match endpoint {

@@ -26,6 +26,9 @@ pub(in crate::hub) struct Device {
     pub(in crate::hub) device_scope: Option<String>,
     /// At most one.
     pub(in crate::hub) parent_scopes: Vec<String>,
+    /// The Plug and Play model that it named when it connected last; empty without one.
+    #[serde(default)]
+    pub(in crate::hub) model_id: String,
     pub(in crate::hub) twin: Twin,
     pub(in crate::hub) modules: BTreeMap<String, Module>,
 }
@@ -92,6 +95,7 @@ impl Device {
             iot_edge: false,
             device_scope: None,
             parent_scopes: Vec::new(),
+            model_id: String::new(),
             twin: Twin::fresh(now),
             modules: BTreeMap::new(),
         }

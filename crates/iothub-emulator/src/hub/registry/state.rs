@@ -81,6 +81,15 @@ impl State {
         }
     }
 
+    /// The Plug and Play model a device says that it is. Modules have none (inferred).
+    pub(in crate::hub) fn set_model_id(&mut self, identity: &Identity, model_id: &str) {
+        if identity.module_id().is_none()
+            && let Some(device) = self.devices.get_mut(identity.device_id())
+        {
+            model_id.clone_into(&mut device.model_id);
+        }
+    }
+
     /// The whole twin as services see it.
     pub(in crate::hub) fn twin_document(&self, identity: &Identity) -> Result<serde_json::Value, HubError> {
         let device = self.device(identity.device_id())?;

@@ -109,9 +109,7 @@ impl<'a> Subject<'a> {
             Member::CloudToDeviceMessageCount => 0.into(),
             Member::AuthenticationType => record.authentication.kind().into(),
             Member::X509Thumbprint => record.authentication.thumbprints_json(),
-            // Modules without a model do not show it.
-            Member::ModelId if is_module && twin.model_id().is_empty() => return None,
-            Member::ModelId => twin.model_id().into(),
+            Member::ModelId => of_device(device.model_id.as_str().into())?,
             Member::Version => twin.version().into(),
             // No tags when there are none.
             Member::Tags if twin.tags.is_empty() => return None,
