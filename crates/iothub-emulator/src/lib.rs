@@ -26,6 +26,7 @@
 mod front;
 pub mod hub;
 mod local_hub;
+pub mod provisioning;
 mod start_error;
 mod state_dir;
 pub mod storage;

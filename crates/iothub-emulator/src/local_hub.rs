@@ -12,6 +12,7 @@ use crate::front::amqp;
 use crate::front::http::HttpFront;
 use crate::front::listener::{self, Listener, Tasks};
 use crate::hub::{Clock, DeviceAuthorities, Hub, HubConfig, MessagingConfig, Policy};
+use crate::provisioning::{Provisioning, ProvisioningConfig};
 use crate::start_error::StartError;
 use crate::state_dir::StateDir;
 use crate::storage::{Blob, Storage, StorageConfig};
@@ -24,6 +25,9 @@ const OWNER: &str = "iothubowner";
 const STANDARD_HTTPS: u16 = 443;
 const STANDARD_AMQPS: u16 = 5671;
 
+/// How long devices are told to wait for their assignment. Nobody who develops wants to wait for three seconds.
+const PROVISIONING_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long [`LocalHub::shutdown`] lets open connections finish what they are doing.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -33,6 +37,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// [`shutdown`](Self::shutdown) lets its connections say goodbye. It runs on the tokio runtime it was started on.
 pub struct LocalHub {
     hub: Hub,
+    provisioning: Provisioning,
     ca_pem: String,
     trust: TlsConfig,
     ca_file: Option<PathBuf>,
@@ -115,6 +120,11 @@ impl LocalHub {
         self.hub.storage()?.blob(blob_name)
     }
 
+    /// The Device Provisioning Service beside the hub, on its name and HTTPS port: enrollments are made here.
+    pub fn provisioning(&self) -> &Provisioning {
+        &self.provisioning
+    }
+
     /// Moves the hub's clock forward, so that tokens expire without waiting.
     pub fn advance(&self, by: Duration) {
         self.hub.advance(by);
@@ -176,6 +186,7 @@ pub struct LocalHubBuilder {
     state_dir: Option<PathBuf>,
     device_authorities: Vec<String>,
     gateway_of: Option<String>,
+    provisioning: Option<ProvisioningConfig>,
 }
 
 impl LocalHubBuilder {
@@ -217,6 +228,13 @@ impl LocalHubBuilder {
     /// certificate in PEM. Can be given several times.
     pub fn device_authority(mut self, pem: impl Into<String>) -> Self {
         self.device_authorities.push(pem.into());
+        self
+    }
+
+    /// How the Device Provisioning Service beside the hub behaves. Unless set its ID scope is `0ne00000001`, and devices
+    /// are told to ask again after a second.
+    pub fn provisioning(mut self, config: ProvisioningConfig) -> Self {
+        self.provisioning = Some(config);
         self
     }
 
@@ -276,8 +294,13 @@ impl LocalHubBuilder {
             storage,
             device_authorities,
         });
+        let provisioning = self.provisioning.unwrap_or_else(|| ProvisioningConfig {
+            retry_after: PROVISIONING_PAUSE,
+            ..ProvisioningConfig::default()
+        });
         let mut running = LocalHub {
             hub: hub.clone(),
+            provisioning: Provisioning::new(provisioning, hub.clone()),
             ca_pem: authority.ca_pem().to_owned(),
             trust,
             ca_file: state.as_ref().map(StateDir::ca_file),
@@ -294,7 +317,7 @@ impl LocalHubBuilder {
                 shutdown.run_until_cancelled(hub.run()).await;
             }
         });
-        let front = HttpFront::new(hub.clone(), amqps_port);
+        let front = HttpFront::new(hub.clone(), running.provisioning.clone(), amqps_port);
         listener::serve(https, tls_https, &running.tasks, {
             let shutdown = shutdown.clone();
             move |stream, _peer| front.clone().serve(stream, shutdown.clone())

@@ -20,6 +20,7 @@ mod methods;
 mod modules;
 mod neighbours;
 mod query;
+mod registrations;
 mod router;
 mod routes;
 mod statistics;
@@ -48,6 +49,7 @@ use self::router::{Found, Router};
 use self::websocket::Switch;
 use super::{amqp, listener};
 use crate::hub::{ClientCertificate, Hub};
+use crate::provisioning::Provisioning;
 
 /// From the first byte of a request to the end of its headers, and how long an idle connection is kept.
 const HEADER_DEADLINE: Duration = Duration::from_secs(60);
@@ -60,6 +62,7 @@ const METHOD_OVERRIDE: &str = "x-http-method-override";
 #[derive(Clone)]
 pub(crate) struct HttpFront {
     hub: Hub,
+    provisioning: Provisioning,
     /// Where AMQP is found without HTTP.
     amqps_port: u16,
     /// What TLS was shown on the connection that is served.
@@ -68,8 +71,8 @@ pub(crate) struct HttpFront {
 }
 
 impl HttpFront {
-    pub(crate) fn new(hub: Hub, amqps_port: u16) -> Self {
-        Self { hub, amqps_port, certificate: None, router: Arc::new(routes::router()) }
+    pub(crate) fn new(hub: Hub, provisioning: Provisioning, amqps_port: u16) -> Self {
+        Self { hub, provisioning, amqps_port, certificate: None, router: Arc::new(routes::router()) }
     }
 
     /// Serves one connection until it ends; after `shutdown` no longer than the request under way. It may become a

@@ -1,6 +1,6 @@
 //! Services of the real cloud that live beside the hub and here share its port: the blob storage that devices upload
-//! files to. They have paths, tokens and refusals of their own, so their requests are told apart before the hub's
-//! router sees them.
+//! files to, and the Device Provisioning Service. They have paths, tokens and refusals of their own, so their requests
+//! are told apart before the hub's router sees them.
 
 use bytes::Bytes;
 use http::Response;
@@ -8,7 +8,7 @@ use http::request::Parts;
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use super::{HttpFront, blobs, router};
+use super::{HttpFront, blobs, registrations, router};
 
 impl HttpFront {
     /// The answer to a request that is not for the hub; none when it is.
@@ -18,10 +18,16 @@ impl HttpFront {
         incoming: &mut Incoming,
     ) -> Option<Response<Full<Bytes>>> {
         let segments = router::segments(head.uri.path()).ok()?;
-        let storage = self.hub.storage()?;
-        match &segments[..] {
-            [container, ..] if container == storage.container() => {
-                Some(blobs::serve(storage, &segments, head, incoming, self.hub.now()).await)
+        let now = self.hub.now();
+        let storage = self.hub.storage();
+        match (&segments[..], storage) {
+            ([container, ..], Some(storage)) if container == storage.container() => {
+                Some(blobs::serve(storage, &segments, head, incoming, now).await)
+            }
+            // No path of the hub has this in its second place.
+            ([_, registrations, _, ..], _) if registrations.eq_ignore_ascii_case("registrations") => {
+                let (service, certificate) = (&self.provisioning, self.certificate.as_ref());
+                Some(registrations::serve(service, &segments, head, incoming, certificate, now).await)
             }
             _ => None,
         }
