@@ -12,6 +12,9 @@ use tokio::{
     time::Instant,
 };
 
+/// Deadlines of finished calls that are not worth looking for.
+const SPARE_DEADLINES: usize = 1024;
+
 /// A request and where its answer goes. `K` says what kind of request it is, `R` what an answer holds.
 #[derive(Debug)]
 pub(crate) struct Call<K, R> {
@@ -60,6 +63,10 @@ impl<K, R> Calls<K, R> {
         self.waiting.push_back(id);
         self.all.insert(id, call);
         self.deadlines.push(Reverse((deadline, id)));
+        // Those of finished calls stay until they are on top; there are never many more than calls.
+        if self.deadlines.len() > 2 * self.all.len() + SPARE_DEADLINES {
+            self.deadlines.retain(|Reverse((_, id))| self.all.contains_key(id));
+        }
     }
 
     pub(crate) fn is_waiting(&self) -> bool {
@@ -219,6 +226,19 @@ mod tests {
         assert!(error.may_have_been_applied());
         assert_eq!((calls.in_flight(), calls.next_deadline()), (0, None));
         assert!(calls.finish(0).is_none(), "a late answer is for nobody");
+    }
+
+    #[test]
+    fn deadlines_of_finished_calls_do_not_pile_up() {
+        let mut calls = Calls::default();
+        let at = Instant::now() + Duration::from_secs(60);
+        for _ in 0..10 * SPARE_DEADLINES {
+            let _answer = push(&mut calls, false, at);
+            let (id, _) = calls.start_next().unwrap();
+            calls.finish(id).unwrap();
+        }
+        assert!(calls.deadlines.len() <= SPARE_DEADLINES + 2);
+        assert_eq!(calls.next_deadline(), None);
     }
 
     #[test]

@@ -177,6 +177,10 @@ impl Client {
         self.0.status.borrow().clone()
     }
 
+    pub(crate) fn watch_status(&self) -> watch::Receiver<ConnectionStatus> {
+        self.0.status.clone()
+    }
+
     pub(crate) fn status_changes(&self) -> StatusChanges {
         StatusChanges::new(self.0.status.clone())
     }
@@ -206,6 +210,18 @@ impl Client {
     /// Sends an encoded telemetry message.
     pub(crate) async fn send(&self, message: Bytes, format: u32, limit: Duration) -> Result<()> {
         self.call(format, message, true, limit, |call, deadline| Command::Send { call, deadline }).await
+    }
+
+    /// Hands over an encoded telemetry message. Returns its outcome, to be waited for.
+    pub(crate) async fn start_send(
+        self,
+        message: Bytes,
+        format: u32,
+        limit: Duration,
+    ) -> Result<impl Future<Output = Result<()>> + Send + use<>> {
+        let command = |call, deadline| Command::Send { call, deadline };
+        let answer = self.start(format, message, true, limit, command).await?;
+        Ok(async move { self.answer(answer).await })
     }
 
     pub(crate) async fn subscribe_desired(&self, limit: Duration) -> Result<DesiredUpdates> {
@@ -267,6 +283,19 @@ impl Client {
         limit: Duration,
         command: impl FnOnce(Call<K, R>, Instant) -> Command,
     ) -> Result<R> {
+        let answer = self.start(kind, body, repeat, limit, command).await?;
+        self.answer(answer).await
+    }
+
+    /// Hands a call over to the connection task. Calls keep the order of their first polls.
+    async fn start<K, R>(
+        &self,
+        kind: K,
+        body: Bytes,
+        repeat: bool,
+        limit: Duration,
+        command: impl FnOnce(Call<K, R>, Instant) -> Command,
+    ) -> Result<oneshot::Receiver<Result<R>>> {
         let deadline = Instant::now() + limit;
         let (reply, answer) = oneshot::channel();
         let enqueue = async {
@@ -274,10 +303,10 @@ impl Client {
             let call = Call { kind, body, repeat, reply, _permit: Some(permit) };
             self.command(command(call, deadline), deadline).await
         };
-        // Calls keep the order of their first polls. Tokio's budget would let a later one pass: a task that
-        // joins many calls runs out of it in the middle, and is woken in another order.
+        // Tokio's budget would let a later one pass: a task that joins many calls runs out of it in the middle,
+        // and is woken in another order.
         unconstrained(enqueue).await?;
-        self.answer(answer).await
+        Ok(answer)
     }
 
     async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit> {

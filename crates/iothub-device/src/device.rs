@@ -72,6 +72,10 @@ impl DeviceClient {
         self.client.identity().device_id()
     }
 
+    pub(crate) fn inner(&self) -> &Client {
+        &self.client
+    }
+
     shared_methods!();
 
     /// Uploads a file to the hub's storage account: asks the hub for a place, writes there, and tells the hub, which

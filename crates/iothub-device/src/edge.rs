@@ -117,7 +117,10 @@ fn from_workload(get: impl Fn(&str) -> Option<String>) -> Result<ModuleClientBui
             6 => "this program does not run as an IoT Edge module: neither EdgeHubConnectionString nor the \
                   IOTEDGE_ variables are set"
                 .to_owned(),
-            _ => format!("the environment of this IoT Edge module is not complete: {} missing", missing.join(", ")),
+            _ => format!(
+                "the environment of this IoT Edge module is not complete: {} missing",
+                missing.join(", ")
+            ),
         };
         return Err(invalid(text));
     };
@@ -183,13 +186,19 @@ mod tests {
     #[test]
     fn what_is_missing_or_wrong_is_named() {
         for (changes, says) in [
-            (&[("IOTEDGE_DEVICEID", "-"), ("IOTEDGE_AUTHSCHEME", "")][..], "IOTEDGE_DEVICEID, IOTEDGE_AUTHSCHEME"),
+            (
+                &[("IOTEDGE_DEVICEID", "-"), ("IOTEDGE_AUTHSCHEME", "")][..],
+                "IOTEDGE_DEVICEID, IOTEDGE_AUTHSCHEME",
+            ),
             (&[("IOTEDGE_AUTHSCHEME", "x509")], "`x509`"),
             (&[("IOTEDGE_MODULEID", "a/b")], "IOTEDGE_MODULEID"),
             (&[("IOTEDGE_IOTHUBHOSTNAME", "hub:5671")], "IOTEDGE_IOTHUBHOSTNAME"),
             (&[("IOTEDGE_GATEWAYHOSTNAME", "https://g")], "IOTEDGE_GATEWAYHOSTNAME"),
             (&[("IOTEDGE_WORKLOADURI", "ftp://x")], "IOTEDGE_WORKLOADURI"),
-            (&[("EdgeHubConnectionString", "HostName=h;DeviceId=d;SharedAccessKey=QQ==")], "EdgeHubConnectionString"),
+            (
+                &[("EdgeHubConnectionString", "HostName=h;DeviceId=d;SharedAccessKey=QQ==")],
+                "EdgeHubConnectionString",
+            ),
             (&[("IotHubConnectionString", "nonsense")], "IotHubConnectionString"),
         ] {
             let error = with(changes).unwrap_err();

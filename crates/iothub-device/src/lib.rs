@@ -25,6 +25,7 @@
 //!   [`may_have_been_applied`](Error::may_have_been_applied) whether the hub may have acted all the same.
 
 mod actor;
+mod buffer;
 mod builder;
 mod calls;
 mod client;
@@ -37,6 +38,7 @@ mod features;
 mod http;
 mod invoke;
 mod mailbox;
+mod measure;
 mod message;
 mod methods;
 mod module;
@@ -48,6 +50,12 @@ mod telemetry;
 mod twin;
 mod upload;
 
+#[cfg(feature = "file-buffer")]
+pub use buffer::FileStore;
+pub use buffer::{
+    BufferOutlet, BufferStats, MemoryStore, MessageStore, RefusedMessage, TelemetryBuffer,
+    TelemetryBufferBuilder, WhenFull,
+};
 pub use builder::{ClientBuilder, DeviceClientBuilder, ModuleClientBuilder};
 pub use credentials::SasRequest;
 pub use desired::{DesiredUpdate, DesiredUpdates};

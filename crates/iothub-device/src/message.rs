@@ -1,5 +1,7 @@
 //! Messages to the hub.
 
+mod stored;
+
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};

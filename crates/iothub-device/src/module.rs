@@ -79,6 +79,10 @@ impl ModuleClient {
         self.client.identity().module_id().unwrap_or_default()
     }
 
+    pub(crate) fn inner(&self) -> &Client {
+        &self.client
+    }
+
     shared_methods!();
 
     /// Calls a method on a device, through the IoT Edge gateway that this module runs behind, and waits for the answer:

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use bytes::Bytes;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, try_join_all},
+};
 use iothub_amqp::message::BATCH_FORMAT;
 use iothub_common::Result;
 
@@ -27,4 +31,13 @@ pub(crate) async fn send_batch(client: &Client, messages: &[Message], limit: Dur
     let batches = message::batches(messages)?;
     try_join_all(batches.into_iter().map(|batch| client.send(batch, BATCH_FORMAT, limit))).await?;
     Ok(())
+}
+
+/// Hands an encoded message over, after those handed over before. Returns its outcome, to be waited for.
+pub(crate) async fn start(
+    client: Client,
+    message: Bytes,
+    limit: Duration,
+) -> Result<BoxFuture<'static, Result<()>>> {
+    Ok(client.start_send(message, SINGLE, limit).await?.boxed())
 }

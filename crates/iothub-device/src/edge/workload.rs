@@ -119,7 +119,9 @@ impl Workload {
                 self.exchange_on(stream, request).await
             }
             #[cfg(not(unix))]
-            Address::Unix(_) => Err(self.error(ErrorKind::InvalidInput, "needs unix sockets, which are not here")),
+            Address::Unix(_) => {
+                Err(self.error(ErrorKind::InvalidInput, "needs unix sockets, which are not here"))
+            }
         }
     }
 
@@ -227,7 +229,9 @@ mod tests {
             for answer in answers {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut request = String::new();
-                while !request.contains("\r\n\r\n") || (request.starts_with("POST") && !request.ends_with('}')) {
+                while !request.contains("\r\n\r\n")
+                    || (request.starts_with("POST") && !request.ends_with('}'))
+                {
                     let mut part = [0; 1024];
                     let count = stream.read(&mut part).await.unwrap();
                     request.push_str(std::str::from_utf8(&part[..count]).unwrap());
