@@ -11,6 +11,9 @@ const ATTACH_LIMIT: Duration = Duration::from_secs(20);
 /// A link that was up this long worked: what comes after is a new series of attempts.
 const PROVEN_AFTER: Duration = Duration::from_secs(30);
 
+/// The condition of a link that somebody else has now.
+pub(super) const STOLEN: &str = "amqp:link:stolen";
+
 #[derive(Debug)]
 pub(super) struct Attachment {
     state: State,
@@ -118,7 +121,7 @@ impl Attachment {
 
     fn judge(&mut self, condition: Option<&str>, error: &Error) -> Next {
         // Somebody else has it now. To take it back would start a fight (amqp.md 5.7, 8).
-        if condition == Some("amqp:link:stolen") {
+        if condition == Some(STOLEN) {
             return Next::Never;
         }
         match error.kind() {
@@ -190,7 +193,7 @@ mod tests {
     #[test]
     fn a_stolen_link_is_left_to_the_thief() {
         let now = Instant::now();
-        let next = up(now).lost(Some("amqp:link:stolen"), &error(ErrorKind::Unavailable), now);
+        let next = up(now).lost(Some(STOLEN), &error(ErrorKind::Unavailable), now);
         assert_eq!(next, Next::Never);
     }
 

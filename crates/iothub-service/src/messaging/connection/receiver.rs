@@ -9,13 +9,14 @@ use iothub_amqp::serde_amqp::Value;
 use iothub_amqp::types::definitions::ReceiverSettleMode;
 use iothub_amqp::types::messaging::{Source, Target};
 use iothub_common::{Error, ErrorKind, Result, RetryPolicy};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::attachment::Attachment;
 use super::mailbox::Mailbox;
 use super::{Reply, USER_AGENT};
-use crate::messaging::events::{StartPosition, sequence_number};
+use crate::messaging::events::{StartPosition, management, sequence_number};
 
 /// Larger than any event with its annotations, bytes.
 const LARGEST_MESSAGE: u64 = 4 << 20;
@@ -39,8 +40,13 @@ pub(crate) struct PartitionFeed {
     pub(crate) reader: String,
     /// With one, it displaces readers with a lower one or none (amqp.md 5.7).
     pub(crate) owner_level: Option<i64>,
+    /// The event hub and the partition in it.
+    pub(crate) entity: String,
+    pub(crate) partition: Arc<str>,
     /// Where to begin, or after which event to go on.
     pub(crate) position: StartPosition,
+    /// There has been an event at that position.
+    pub(crate) reached: bool,
     /// Words errors: partition `0` of consumer group `g`.
     pub(crate) name: String,
 }
@@ -88,8 +94,18 @@ pub(super) struct Receiver {
     pub(super) attachment: Attachment,
     /// Who waits for the link to be granted the first time, and until when.
     opening: Option<(Instant, Reply<()>)>,
+    log: Log,
     /// The hub waits for us to settle before it settles itself.
     pub(super) confirms: bool,
+}
+
+/// Whether the log that is read is still the same after a loss.
+#[derive(Debug)]
+enum Log {
+    Known,
+    /// It is to be asked for.
+    Doubtful,
+    Asked(oneshot::Receiver<Result<Message>>),
 }
 
 impl Receiver {
@@ -101,7 +117,7 @@ impl Receiver {
         policy: &RetryPolicy,
     ) -> Self {
         let attachment = Attachment::new(policy);
-        Self { feed, mailbox, source, attachment, opening: Some(opening), confirms: false }
+        Self { feed, mailbox, source, attachment, opening: Some(opening), log: Log::Known, confirms: false }
     }
 
     pub(super) fn options(&self) -> AttachOptions {
@@ -137,9 +153,50 @@ impl Receiver {
                 return Ok(None);
             }
             feed.position = StartPosition::AfterSequenceNumber(number);
+            feed.reached = true;
         }
         self.attachment.works();
         Ok(Some(message))
+    }
+
+    /// The connection is gone.
+    pub(super) fn disconnected(&mut self) {
+        self.attachment.disconnected();
+        self.log = match &self.feed {
+            Feed::Partition(PartitionFeed { reached: true, .. }) => Log::Doubtful,
+            _ => Log::Known,
+        };
+    }
+
+    /// What is to be asked before the link: a hub that failed over, or was made anew, begins its log anew, and would
+    /// have nothing after our position for a long time.
+    pub(super) fn question(&mut self, token: &str) -> Option<(Message, Reply<Message>)> {
+        let (Log::Doubtful, Feed::Partition(feed)) = (&self.log, &self.feed) else { return None };
+        let question = management::partition_question(&feed.entity, &feed.partition, token);
+        let (reply, answer) = oneshot::channel();
+        self.log = Log::Asked(answer);
+        Some((question, reply))
+    }
+
+    /// Whether the link may be asked for; takes the answer to the question.
+    pub(super) fn knows_its_log(&mut self) -> bool {
+        let Log::Asked(answer) = &mut self.log else { return matches!(self.log, Log::Known) };
+        let answer = match answer.try_recv() {
+            Err(oneshot::error::TryRecvError::Empty) => return false,
+            Ok(Ok(answer)) => Some(answer),
+            // Without an answer the link will tell.
+            Ok(Err(_)) | Err(oneshot::error::TryRecvError::Closed) => None,
+        };
+        self.log = Log::Known;
+        if let (Some(answer), Feed::Partition(feed)) = (answer, &mut self.feed)
+            && let StartPosition::AfterSequenceNumber(last) = feed.position
+            && management::last_sequence_number(answer).is_some_and(|newest| newest < last)
+        {
+            tracing::warn!(partition = feed.name, last, "the log begins anew; reading it from its beginning");
+            feed.position = StartPosition::Earliest;
+            feed.reached = false;
+        }
+        true
     }
 
     /// When the caller of the opening has waited long enough.
@@ -160,6 +217,8 @@ impl Receiver {
     }
 
     fn explain(&self, error: Error) -> Error {
+        // Who reads changes nothing.
+        let error = error.with_may_have_been_applied(false);
         match &self.feed {
             Feed::Queue { .. } => error,
             Feed::Partition(feed) => error.context(format!("the events of {} cannot be read", feed.name)),

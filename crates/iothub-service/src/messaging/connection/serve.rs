@@ -11,13 +11,13 @@ use iothub_amqp::serde_amqp::Value;
 use iothub_amqp::types::definitions::Error as AmqpError;
 use iothub_amqp::types::messaging::{Accepted, DeliveryState, Rejected};
 use iothub_amqp::types::performatives::Attach;
-use iothub_common::{Error, ErrorKind, Result, Subject, TokenSource};
+use iothub_common::{Error, ErrorKind, Result, Subject};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::actor::{Actor, lock_lost, wait_until};
-use super::attachment::{Attachment, Next};
-use super::connect::{KEY, Wire, proof};
+use super::attachment::{Attachment, Next, STOLEN};
+use super::connect::{KEY, Proof, Wire, proof};
 use super::mailbox::Item;
 use super::settlements::{DeliveryName, Lock, Settlement, Verdict};
 use super::{Reply, USER_AGENT, closed_error, timed_out};
@@ -26,6 +26,8 @@ use super::{Reply, USER_AGENT, closed_error, timed_out};
 const DEVICE_BOUND: &str = "/messages/devicebound";
 /// How long the hub may take to agree to the end of the connection.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+/// A question of our own.
+const QUESTION_LIMIT: Duration = Duration::from_secs(30);
 /// Commands taken before they are acted on, so that they share a write.
 const COMMANDS_PER_WRITE: usize = 128;
 
@@ -44,7 +46,7 @@ struct Up {
     /// Who waits for the hub to confirm an outcome, and until when.
     settling: HashMap<(LinkId, u32), (Reply<()>, Instant)>,
     /// A new token that is being fetched, and the turn it is for.
-    renewing: Option<BoxFuture<'static, Result<TokenSource>>>,
+    renewing: Option<BoxFuture<'static, Result<Proof>>>,
     due: Option<Due>,
 }
 
@@ -136,6 +138,7 @@ impl Actor {
 
     fn pump_receivers(&mut self, up: &mut Up, now: Instant) {
         let (session, connection) = (up.wire.tokens.session(), up.wire.driver.connection());
+        let token = up.wire.token.reveal();
         self.receivers.retain(|_, receiver| {
             if receiver.mailbox.is_over() {
                 if let Some(link) = receiver.attachment.link() {
@@ -144,6 +147,12 @@ impl Actor {
                 return false;
             }
             if receiver.attachment.may_attach(now)
+                && let Some((question, reply)) = receiver.question(token)
+            {
+                self.requests.push(question, now + QUESTION_LIMIT, reply);
+            }
+            if receiver.attachment.may_attach(now)
+                && receiver.knows_its_log()
                 && let Some(link) = connection.attach(session, receiver.options())
             {
                 receiver.attachment.attaching(link, now);
@@ -229,7 +238,10 @@ impl Actor {
             if next == Next::Never
                 && let Some(receiver) = self.receivers.remove(&number)
             {
-                receiver.end(Some(error.clone()));
+                receiver.end(Some(match condition.as_deref() {
+                    Some(STOLEN) => stolen(&error),
+                    _ => error.clone(),
+                }));
             }
             next
         };
@@ -327,12 +339,14 @@ impl Actor {
         up.renewing = Some(Box::pin(async move { proof(&settings.credentials).await }));
     }
 
-    fn on_proof(&self, up: &mut Up, proof: Result<TokenSource>) -> Result<()> {
+    fn on_proof(&self, up: &mut Up, proof: Result<Proof>) -> Result<()> {
+        let (proof, token) = proof?;
+        up.wire.token = token;
         let (connection, audience) = (up.wire.driver.connection(), &self.settings.audience);
         tracing::debug!(endpoint = %self.settings.endpoint, "showing a new token");
         match up.due.take() {
-            Some(due) => up.wire.tokens.send(connection, due, &proof?, audience),
-            None => up.wire.tokens.put(connection, KEY, &proof?, audience),
+            Some(due) => up.wire.tokens.send(connection, due, &proof, audience),
+            None => up.wire.tokens.put(connection, KEY, &proof, audience),
         }
     }
 
@@ -346,7 +360,7 @@ impl Actor {
         self.outbox.on_lost(error);
         self.requests.disconnected();
         for receiver in self.receivers.values_mut() {
-            receiver.attachment.disconnected();
+            receiver.disconnected();
         }
         up.forget_locks(None);
     }
@@ -381,6 +395,13 @@ impl Up {
     }
 }
 
+/// The codes beside this condition say other things elsewhere.
+fn stolen(error: &Error) -> Error {
+    Error::new(ErrorKind::Unavailable, "another reader, with an owner level, has it to itself")
+        .with_hub_code(STOLEN)
+        .with_source(error.clone())
+}
+
 /// The lock had ended: C# expects `amqp:not-found` or `com.microsoft:message-lock-lost` (amqp.md 3.5).
 fn refused(error: &AmqpError) -> Error {
     match iothub_amqp::condition(error).as_str() {
@@ -396,7 +417,7 @@ fn refused(error: &AmqpError) -> Error {
     }
 }
 
-async fn proof_of(renewing: &mut Option<BoxFuture<'static, Result<TokenSource>>>) -> Result<TokenSource> {
+async fn proof_of(renewing: &mut Option<BoxFuture<'static, Result<Proof>>>) -> Result<Proof> {
     let Some(future) = renewing.as_mut() else { return std::future::pending().await };
     let proof = future.await;
     *renewing = None;

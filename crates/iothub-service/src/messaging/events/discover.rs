@@ -46,7 +46,7 @@ async fn ask(hub: &Endpoint, tokens: &TokenSource, setup: &Setup) -> Result<Buil
     let mut attempts = 0;
     let asking = async {
         loop {
-            let error = match attempt(hub, tokens, setup).await {
+            let error = match Box::pin(attempt(hub, tokens, setup)).await {
                 Ok(place) => return Ok(place),
                 Err(error) => error,
             };

@@ -44,6 +44,8 @@ impl PartitionInfo {
     }
 }
 
+const PARTITION: &str = "com.microsoft:partition";
+
 type Map = OrderedMap<Value, Value>;
 
 pub(super) async fn partition_ids(connection: &Connection, entity: &str) -> Result<Vec<Arc<str>>> {
@@ -61,8 +63,19 @@ pub(super) async fn partition_info(
     entity: &str,
     partition_id: &str,
 ) -> Result<PartitionInfo> {
-    let answer = read(connection, entity, "com.microsoft:partition", Some(partition_id)).await?;
+    let answer = read(connection, entity, PARTITION, Some(partition_id)).await?;
     info(partition_id, &answer)
+}
+
+/// The question of [`partition_info`].
+pub(crate) fn partition_question(entity: &str, partition_id: &str, token: &str) -> Message {
+    request(entity, PARTITION, Some(partition_id), token)
+}
+
+/// What the answer to it says of the newest event; `None` when it is a refusal or cannot be read.
+pub(crate) fn last_sequence_number(answer: Message) -> Option<i64> {
+    let answer = map(answer, "").ok()?;
+    info("", &answer).ok().map(|info| info.last_sequence_number)
 }
 
 fn info(partition_id: &str, answer: &Map) -> Result<PartitionInfo> {

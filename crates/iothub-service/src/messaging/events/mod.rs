@@ -4,7 +4,7 @@
 mod builder;
 mod discover;
 mod event;
-mod management;
+pub(super) mod management;
 mod reader;
 mod redirect;
 mod start;

@@ -106,17 +106,23 @@ impl EventReader {
     async fn feed(&self, id: Arc<str>, start: StartPosition) -> Result<(Arc<str>, Feed)> {
         let Shared { connection, entity, options, name, .. } = &*self.0;
         start.check()?;
-        let position = match start {
+        let (position, reached) = match start {
             // The link may be lost before the first event: "latest" would be later then.
-            StartPosition::Latest => management::partition_info(connection, entity, &id).await?.end(),
-            start => start,
+            StartPosition::Latest => {
+                let end = management::partition_info(connection, entity, &id).await?.end();
+                (end.clone(), end != StartPosition::Earliest)
+            }
+            start => (start, false),
         };
         let group = &options.consumer_group;
         let feed = PartitionFeed {
             address: format!("{entity}/ConsumerGroups/{group}/Partitions/{id}"),
             reader: name.clone(),
             owner_level: options.owner_level,
+            entity: entity.clone(),
+            partition: id.clone(),
             position,
+            reached,
             name: format!("partition `{id}` for the consumer group `{group}`"),
         };
         Ok((id, Feed::Partition(feed)))
