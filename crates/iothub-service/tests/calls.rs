@@ -1,4 +1,4 @@
-//! What the calls beyond identities and twins send, and what they make of the answers (rest.md 7 to 10).
+//! What the calls beyond identities, twins and methods send, and what they make of the answers (rest.md 8 to 10).
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -7,12 +7,11 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::TryStreamExt;
 use iothub_service::{
-    Authentication, AuthenticationType, ConfigurationContent, ConfigurationQueries, DeviceJobStatus,
-    DeviceStatus, DigitalTwinPatch, DirectMethod, ETag, ErrorKind, IfMatch, JobStatus, JobType, KeySlot,
-    NewAuthentication, NewConfiguration, NewJob, NewTransferJob, TwinPatch,
+    ConfigurationContent, ConfigurationQueries, DeviceJobStatus, DigitalTwinPatch, DirectMethod, ETag,
+    ErrorKind, IfMatch, JobStatus, JobType, NewConfiguration, NewJob, NewTransferJob, TwinPatch,
 };
 use serde_json::{Value, json};
-use support::{FakeHub, KEY, Request, Step, device, json, module, refusal, twin};
+use support::{FakeHub, Request, Step, json, refusal};
 
 /// Method and path with query, without the version.
 fn line(request: &Request) -> String {
@@ -22,92 +21,6 @@ fn line(request: &Request) -> String {
 
 fn lines(hub: &FakeHub) -> Vec<String> {
     hub.requests().iter().map(line).collect()
-}
-
-#[tokio::test]
-async fn methods_are_sent_with_their_timeouts_and_payload() {
-    let answer = r#"{"status":404,"payload":{"z":1.50,"n":123456789012345678901234567890}}"#;
-    let hub = FakeHub::start([json(200, answer), json(200, r#"{"status":200,"payload":null}"#)]).await;
-    let registry = hub.registry();
-    let raw: Box<serde_json::value::RawValue> = serde_json::from_str(r#"{"b":1.0,"a":[]}"#).unwrap();
-    let method = DirectMethod::new("set")
-        .payload(&raw)
-        .connect_timeout(Duration::from_millis(1))
-        .response_timeout(Duration::from_secs(7));
-    let response = registry.invoke_device_method("d+1", method).await.unwrap();
-    // The device's status, whatever it is, and its payload as it wrote it.
-    assert_eq!((response.status, response.is_success()), (404, false));
-    assert_eq!(response.payload.as_str(), r#"{"z":1.50,"n":123456789012345678901234567890}"#);
-
-    let response = registry.invoke_module_method("d", "m", "reboot").await.unwrap();
-    assert!(response.is_success() && response.payload.is_null());
-    response.to::<()>().unwrap();
-
-    assert_eq!(lines(&hub), ["POST /twins/d%2B1/methods", "POST /twins/d/modules/m/methods"]);
-    let bodies: Vec<_> = hub.requests().into_iter().map(|request| request.body).collect();
-    assert_eq!(
-        bodies,
-        [
-            r#"{"methodName":"set","responseTimeoutInSeconds":7,"connectTimeoutInSeconds":1,"payload":{"b":1.0,"a":[]}}"#,
-            r#"{"methodName":"reboot","responseTimeoutInSeconds":30,"connectTimeoutInSeconds":0,"payload":null}"#,
-        ]
-    );
-}
-
-/// Shape B (rest.md 2.1).
-fn method_refusal(status: u16, number: u32, name: &'static str) -> Step {
-    let inner = json!({ "errorCode": number, "trackingId": "ab-G:0", "message": "text", "info": {} });
-    let body = json!({ "Message": inner.to_string(), "ExceptionMessage": "" });
-    Step::Answer(status, Box::leak(Box::new([("iothub-errorcode", name)])), body.to_string())
-}
-
-#[tokio::test]
-async fn method_failures_are_told_apart_and_not_repeated() {
-    let cases = [
-        (404, 404_001, "DeviceNotFound", ErrorKind::NotFound, false),
-        (404, 404_010, "ModuleNotFound", ErrorKind::NotFound, false),
-        (404, 404_103, "DeviceNotOnline", ErrorKind::Unavailable, false),
-        (404, 404_104, "DeviceConnectionClosedRemotely", ErrorKind::Unavailable, true),
-        (504, 504_101, "GatewayTimeout", ErrorKind::Timeout, true),
-        (400, 400_004, "ArgumentInvalid", ErrorKind::InvalidInput, false),
-    ];
-    for (status, number, name, kind, applied) in cases {
-        let hub = FakeHub::start([method_refusal(status, number, name)]).await;
-        let error = hub.registry().invoke_module_method("d", "m", "x").await.unwrap_err();
-        assert_eq!((error.kind(), error.hub_code()), (kind, Some(name)), "{error}");
-        assert_eq!(error.may_have_been_applied(), applied, "{name}");
-        assert_eq!(hub.requests().len(), 1, "{name}");
-    }
-    for lost in [Step::Close, refusal(502, "BadGateway", "x"), refusal(500, "ServerError", "x")] {
-        let hub = FakeHub::start([lost, json(200, r#"{"status":200}"#)]).await;
-        let error = hub.registry().invoke_device_method("d", "x").await.unwrap_err();
-        assert!(error.may_have_been_applied(), "{error:?}");
-        assert_eq!(hub.requests().len(), 1);
-    }
-}
-
-#[tokio::test]
-async fn throttled_methods_never_reached_the_device_and_are_sent_again() {
-    let hub =
-        FakeHub::start([refusal(429, "ThrottlingException", "x"), json(200, r#"{"status":200}"#)]).await;
-    assert!(hub.registry().invoke_device_method("d", "x").await.unwrap().is_success());
-}
-
-#[tokio::test]
-async fn the_time_for_a_method_exceeds_its_own_timeouts() {
-    let hub = FakeHub::start([json(200, device("d", "MA==")), Step::Hang]).await;
-    let registry = hub.builder().call_timeout(Duration::from_secs(1)).build().unwrap();
-    registry.get_device("d").await.unwrap();
-    // The connection is there and the hub never answers: the clock can jump.
-    tokio::time::pause();
-    let method = DirectMethod::new("slow")
-        .connect_timeout(Duration::from_secs(200))
-        .response_timeout(Duration::from_secs(300));
-    let begun = tokio::time::Instant::now();
-    let error = registry.invoke_device_method("d", method).await.unwrap_err();
-    assert!(begun.elapsed() > Duration::from_secs(500), "{:?}", begun.elapsed());
-    assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
-    assert!(error.may_have_been_applied());
 }
 
 fn job(id: &str, status: &str) -> Value {
@@ -440,100 +353,6 @@ async fn digital_twins() {
         (Some("*"), Some("\"AAI=\""))
     );
     assert_eq!((requests[3].body.as_str(), requests[4].body.as_str()), ("\"now\"", "null"));
-}
-
-#[tokio::test]
-async fn a_change_begins_anew_when_somebody_else_was_faster() {
-    let hub = FakeHub::start([
-        json(200, device("d", "MA==")),
-        refusal(412, "PreconditionFailed", "x"),
-        json(200, device("d", "MQ==")),
-        json(200, device("d", "Mg==")),
-    ])
-    .await;
-    let changed =
-        hub.registry().set_device_status("d", DeviceStatus::Disabled, Some("stolen")).await.unwrap();
-    assert_eq!(changed.etag, ETag::new("Mg=="));
-    let requests = hub.requests();
-    assert_eq!(requests[1].header("If-Match"), Some("\"MA==\""));
-    assert_eq!(requests[3].header("If-Match"), Some("\"MQ==\""));
-    let mut wanted = device("d", "MQ==");
-    wanted["status"] = json!("disabled");
-    wanted["statusReason"] = json!("stolen");
-    assert_eq!(requests[3].json(), wanted);
-}
-
-#[tokio::test]
-async fn a_change_that_is_always_overtaken_gives_up() {
-    let round = [json(200, module("d", "m", "MA==")), refusal(412, "PreconditionFailed", "x")];
-    let hub = FakeHub::start(std::iter::repeat_n(round, 10).flatten()).await;
-    let error = hub.registry().change_module("d", "m", |m| m.managed_by = None).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::PreconditionFailed);
-    assert_eq!(hub.requests().len(), 10);
-}
-
-#[tokio::test]
-async fn keys_are_rotated_one_at_a_time() {
-    let hub = FakeHub::start([
-        json(200, device("d", "MA==")),
-        json(200, device("d", "MQ==")),
-        json(200, module("d", "m", "MA==")),
-        json(200, module("d", "m", "MQ==")),
-    ])
-    .await;
-    let registry = hub.registry();
-    registry.rotate_device_key("d", KeySlot::Secondary).await.unwrap();
-    registry.rotate_module_key("d", "m", KeySlot::Primary).await.unwrap();
-    let keys = |n: usize| {
-        let keys = hub.requests()[n].json()["authentication"]["symmetricKey"].clone();
-        (keys["primaryKey"].as_str().unwrap().to_owned(), keys["secondaryKey"].as_str().unwrap().to_owned())
-    };
-    let (primary, secondary) = keys(1);
-    assert!(primary == KEY && secondary != KEY && secondary.len() == 44, "{secondary}");
-    let (primary, secondary) = keys(3);
-    assert!(primary != KEY && primary.len() == 44 && secondary == KEY);
-}
-
-#[tokio::test]
-async fn keys_of_a_device_without_keys_are_not_rotated() {
-    let mut by_certificate = device("d", "MA==");
-    by_certificate["authentication"] = json!({ "type": "certificateAuthority" });
-    let hub = FakeHub::start([json(200, by_certificate)]).await;
-    let error = hub.registry().rotate_device_key("d", KeySlot::Primary).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert_eq!(hub.requests().len(), 1);
-}
-
-#[test]
-fn authentication_changes_to_every_kind() {
-    let mut authentication: Authentication =
-        serde_json::from_value(device("d", "MA==")["authentication"].clone()).unwrap();
-    let thumbprint = "0123456789012345678901234567890123456789";
-    let keys = NewAuthentication::Keys { primary: KEY.into(), secondary: KEY.into() };
-    let thumbprints = NewAuthentication::Thumbprints { primary: thumbprint.to_owned(), secondary: None };
-    for (new, kind, has_keys, has_thumbprint) in [
-        (thumbprints, AuthenticationType::SelfSigned, false, true),
-        (NewAuthentication::GeneratedKeys, AuthenticationType::Sas, true, false),
-        (NewAuthentication::CertificateAuthority, AuthenticationType::CertificateAuthority, false, false),
-        (keys, AuthenticationType::Sas, true, false),
-        (NewAuthentication::None, AuthenticationType::None, false, false),
-    ] {
-        authentication.change_to(new).unwrap();
-        assert_eq!(authentication.kind, kind);
-        let keys = &authentication.symmetric_key;
-        assert_eq!((keys.primary_key.is_some(), keys.secondary_key.is_some()), (has_keys, has_keys));
-        assert_eq!(authentication.x509_thumbprint.primary_thumbprint.is_some(), has_thumbprint);
-    }
-}
-
-#[tokio::test]
-async fn tags_are_merged_alone() {
-    let hub = FakeHub::start([json(200, twin("d")), json(200, twin("d"))]).await;
-    let registry = hub.registry();
-    registry.update_device_tags("d", &json!({ "site": "north", "old": null })).await.unwrap();
-    registry.update_module_tags("d", "m", &json!({ "a": 1 })).await.unwrap();
-    assert_eq!(lines(&hub), ["PATCH /twins/d", "PATCH /twins/d/modules/m"]);
-    assert_eq!(hub.requests()[0].body, r#"{"tags":{"old":null,"site":"north"}}"#);
 }
 
 #[tokio::test]
