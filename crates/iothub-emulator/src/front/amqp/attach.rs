@@ -75,9 +75,6 @@ impl Peer {
                     options(&identity, endpoint, client_sends).ok_or_else(|| Refusal::address(address))?;
                 let feed = self.enter(engine, link, session, attach, &identity, endpoint)?;
                 let model_id = model_of(attach.properties.as_ref());
-                if let Some(model_id) = &model_id {
-                    self.hub.announce_model(&identity, model_id);
-                }
                 let purpose = Purpose::Identity(identity, endpoint);
                 self.links.insert(link, Link { session, purpose, client_sends, feed, model_id });
                 Ok(options)

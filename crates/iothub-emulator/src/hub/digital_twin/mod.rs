@@ -17,9 +17,6 @@ use super::error::HubError;
 use super::precondition::Precondition;
 use super::twin::Place;
 
-/// How long a model's id may be; a DTMI has up to 4096 characters, the hub takes fewer (inferred).
-const MAX_MODEL: usize = 256;
-
 /// A digital twin and its etag.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DigitalTwin {
@@ -39,7 +36,8 @@ impl Hub {
         let inner = self.lock();
         let twin = inner.state.twin(device)?;
         let (desired, reported) = (twin.section_json(Place::Desired), twin.section_json(Place::Reported));
-        let document = document::build(device.device_id(), twin.model_id(), &desired, &reported);
+        let model_id = inner.state.model_id(device)?;
+        let document = document::build(device.device_id(), model_id, &desired, &reported);
         Ok(DigitalTwin { document, etag: twin.etag() })
     }
 
@@ -66,15 +64,5 @@ impl Hub {
             inner.live.notify(device, &notification);
         }
         Ok(etag)
-    }
-
-    /// Notes the model that a device or module announced when it connected. An identity that is not there, and
-    /// what is too long for an id of a model, are passed over.
-    pub fn announce_model(&self, identity: &Identity, model_id: &str) {
-        if let Ok(twin) = self.lock().state.twin_mut(identity)
-            && model_id.chars().count() <= MAX_MODEL
-        {
-            twin.set_model_id(model_id);
-        }
     }
 }

@@ -27,7 +27,7 @@ fn desired(hub: &Hub, device: &Identity) -> Value {
 #[test]
 fn a_document_has_values_and_their_metadata() {
     let (hub, device) = hub();
-    hub.announce_model(&device, MODEL);
+    hub.connect(&device).unwrap().set_model_id(MODEL);
     let reported = json!({
         "serial": "x1",
         "target": { "value": 20, "ac": 200, "av": 2, "ad": "done" },
@@ -162,18 +162,4 @@ fn a_connected_device_is_told() {
     patch(&hub, &device, json!([{ "op": "add", "path": "/c/p", "value": 1 }])).unwrap();
     let body = br#"{"c":{"__t":"c","p":1},"$version":2}"#.as_slice().into();
     assert_eq!(connected.try_recv(), Some(Push::Desired { version: 2, body }));
-}
-
-#[test]
-fn models_of_modules_are_noted_too() {
-    let (hub, device) = hub();
-    hub.put_module("d", "m", &json!({}), Precondition::None).unwrap();
-    let module = Identity::module("d", "m").unwrap();
-    assert_eq!(hub.get_twin(&module).unwrap().get("modelId"), None);
-    hub.announce_model(&module, MODEL);
-    assert_eq!(hub.get_twin(&module).unwrap()["modelId"], MODEL);
-    hub.announce_model(&device, &"x".repeat(257));
-    assert_eq!(hub.get_twin(&device).unwrap()["modelId"], "");
-    let etag = hub.get_twin(&module).unwrap()["etag"].clone();
-    assert_eq!(etag, "AAAAAAAAAAE=", "announcing writes nothing");
 }

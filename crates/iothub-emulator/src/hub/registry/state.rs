@@ -81,7 +81,12 @@ impl State {
         }
     }
 
-    /// The Plug and Play model a device says that it is. Modules have none (inferred).
+    /// The Plug and Play model a device says that it is; empty as long as it has said none.
+    pub(in crate::hub) fn model_id(&self, identity: &Identity) -> Result<&str, HubError> {
+        self.device(identity.device_id()).map(|device| device.model_id.as_str())
+    }
+
+    /// Modules have none (inferred).
     pub(in crate::hub) fn set_model_id(&mut self, identity: &Identity, model_id: &str) {
         if identity.module_id().is_none()
             && let Some(device) = self.devices.get_mut(identity.device_id())

@@ -42,9 +42,6 @@ pub(super) struct Twin {
     desired_version: u64,
     reported: Branch,
     reported_version: u64,
-    /// What it announced when it connected; empty without a model.
-    #[serde(default)]
-    model_id: String,
     /// The configurations that target it, by id.
     #[serde(default)]
     configurations: BTreeMap<String, ConfigurationStatus>,
@@ -69,7 +66,6 @@ impl Twin {
             desired_version: 1,
             reported: section,
             reported_version: 1,
-            model_id: String::new(),
             configurations: BTreeMap::new(),
         }
     }
@@ -77,15 +73,6 @@ impl Twin {
     /// Base64 of the number of service writes, as 8 bytes, big-endian.
     pub(super) fn etag(&self) -> String {
         STANDARD.encode(self.writes.to_be_bytes())
-    }
-
-    pub(super) fn model_id(&self) -> &str {
-        &self.model_id
-    }
-
-    /// Changes neither etag nor version (inferred).
-    pub(super) fn set_model_id(&mut self, model_id: &str) {
-        self.model_id = model_id.to_owned();
     }
 
     fn version(&self) -> u64 {
