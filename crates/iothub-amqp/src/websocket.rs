@@ -25,6 +25,8 @@ use tokio_tungstenite::{
 
 /// Where hubs take WebSockets.
 pub const PATH: &str = "/$iothub/websocket";
+/// Where event hubs take them: a hub's built-in endpoint is one, elsewhere (amqp.md 1.1, 5.6).
+const EVENT_HUBS_PATH: &str = "/$servicebus/websocket";
 /// The sub-protocol that both ends name.
 pub const PROTOCOL: &str = "AMQPWSB10";
 
@@ -55,11 +57,17 @@ where
     let authority = if port == 443 { host.to_owned() } else { format!("{host}:{port}") };
     let bad_host =
         |e| Error::new(ErrorKind::InvalidInput, format!("`{host}` is no host name")).with_source(e);
-    let mut request = format!("wss://{authority}{PATH}").into_client_request().map_err(bad_host)?;
+    let path = path(host);
+    let mut request = format!("wss://{authority}{path}").into_client_request().map_err(bad_host)?;
     request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(PROTOCOL));
     let connected = client_async_with_config(request, io, Some(config())).await;
     let (socket, _) = connected.map_err(|error| refused(error, host, port))?;
     Ok(WebSocketIo { socket, incoming: Bytes::new() })
+}
+
+fn path(host: &str) -> &'static str {
+    let namespace = host.split_once('.').is_some_and(|(_, domain)| domain.starts_with("servicebus."));
+    if namespace { EVENT_HUBS_PATH } else { PATH }
 }
 
 /// The server's side of a stream on which HTTP was left already, by an upgrade.
@@ -95,7 +103,7 @@ fn refused(error: tungstenite::Error, host: &str, port: u16) -> Error {
                 status if status.is_server_error() => ErrorKind::Unavailable,
                 _ => ErrorKind::Connect,
             };
-            say(kind, &format!("opens no WebSocket at {PATH} (status {status}); is it a hub?"))
+            say(kind, &format!("opens no WebSocket at {} (status {status}); is it a hub?", path(host)))
                 .with_status(status.as_u16())
         }
         tungstenite::Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => {

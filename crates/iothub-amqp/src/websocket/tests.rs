@@ -163,3 +163,16 @@ async fn amqp_runs_in_it() {
     let both = Box::pin(async { tokio::join!(client, server) });
     timeout(Duration::from_secs(30), both).await.unwrap();
 }
+
+#[test]
+fn event_hubs_have_a_path_of_their_own() {
+    for (host, expected) in [
+        ("myhub.azure-devices.net", "/$iothub/websocket"),
+        ("localhost", "/$iothub/websocket"),
+        ("servicebus.example.net", "/$iothub/websocket"),
+        ("ihsuprod-x.servicebus.windows.net", "/$servicebus/websocket"),
+        ("x.servicebus.chinacloudapi.cn", "/$servicebus/websocket"),
+    ] {
+        assert_eq!(super::path(host), expected, "{host}");
+    }
+}
