@@ -268,6 +268,10 @@ impl ClientBuilder<ModuleClient> {
 }
 
 impl ClientBuilder<DeviceClient> {
+    pub(crate) fn of_device(given: Given) -> Self {
+        Self::new(given)
+    }
+
     pub(crate) fn for_device(connection_string: &str) -> Result<Self> {
         let connection_string: DeviceConnectionString = connection_string.parse()?;
         if let Some(module) = connection_string.identity().module_id() {

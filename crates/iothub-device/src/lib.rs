@@ -43,6 +43,7 @@ mod message;
 mod methods;
 mod module;
 mod multiplexer;
+mod provisioning;
 mod received;
 mod reported_state;
 mod status;
@@ -62,12 +63,14 @@ pub use desired::{DesiredUpdate, DesiredUpdates};
 pub use device::DeviceClient;
 pub use iothub_common::{
     ClientCertificate, ClientOptions, DirectMethod, Error, ErrorKind, MethodResponse, Properties, Proxy,
-    RawJson, ReconnectPolicy, Result, RetryPolicy, Secret, TlsConfig, Transport, TwinProperties,
+    RawJson, ReconnectPolicy, Result, RetryPolicy, Secret, SymmetricKey, TlsConfig, Transport,
+    TwinProperties,
 };
 pub use message::Message;
 pub use methods::{MethodRequest, MethodRequests};
 pub use module::ModuleClient;
 pub use multiplexer::Multiplexer;
+pub use provisioning::{Assignment, ProvisioningClient};
 pub use received::{ReceivedMessage, ReceivedMessages};
 pub use reported_state::ReportedState;
 pub use status::{ConnectionStatus, StatusChanges};

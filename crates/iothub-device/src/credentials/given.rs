@@ -2,7 +2,7 @@
 
 use iothub_common::{
     ClientCertificate, ClientOptions, Credential, DeviceConnectionString, Error, ErrorKind, Identity, Result,
-    TokenSource, connection_string::check_host_name,
+    SymmetricKey, TokenSource, connection_string::check_host_name,
 };
 
 use super::{Credentials, SasProvider};
@@ -25,6 +25,14 @@ impl Given {
         let hub = hub.into();
         check_host_name(&hub)?;
         Ok(Self { identity, hub, gateway: None, credential: None, provider: None, certificate: None })
+    }
+
+    pub(crate) fn with_key(self, key: SymmetricKey) -> Self {
+        Self { credential: Some(Credential::SharedAccessKey(key)), ..self }
+    }
+
+    pub(crate) fn with_certificate(self, certificate: ClientCertificate) -> Self {
+        Self { certificate: Some(certificate), ..self }
     }
 
     pub(crate) fn set_gateway(&mut self, gateway: String) -> Result<()> {
