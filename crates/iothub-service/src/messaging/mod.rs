@@ -30,6 +30,26 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Messages to devices and modules, what became of them, and uploaded files; see [`Registry::messaging`].
 ///
+/// ```no_run
+/// use iothub_service::{CloudMessage, DeliveryAck, Registry};
+///
+/// # async fn run(registry: Registry) -> iothub_service::Result<()> {
+/// let messaging = registry.messaging();
+/// let mut feedback = messaging.feedback().await?;
+/// let id = messaging.send_to_device("myDevice", CloudMessage::new("wake up").ack(DeliveryAck::Full)).await?;
+/// while let Some(batch) = feedback.next().await {
+///     let batch = batch?;
+///     let mine = batch.records.iter().find(|record| record.original_message_id == id).cloned();
+///     batch.complete().await?;
+///     if let Some(record) = mine {
+///         println!("{}: {}", record.device_id, record.status);
+///         break;
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
 /// Cheap to clone. All clones, and all handles from the same registry, share one AMQP connection, which is opened when
 /// it is first used, opened again by itself when it was lost, and closed when the registry, the handles and their
 /// streams are gone, or by [`Messaging::close`]. While nothing is sent and nobody listens, a lost connection stays
@@ -53,6 +73,19 @@ impl Registry {
 
     /// A reader of the events that devices sent, by the hub's own connection string: the hub tells where they are
     /// read. Does no I/O before one of its last methods, see [`EventReaderBuilder`].
+    ///
+    /// ```no_run
+    /// use iothub_service::{Registry, StartPosition};
+    ///
+    /// # async fn run(registry: Registry) -> iothub_service::Result<()> {
+    /// let mut events = registry.events().start(StartPosition::Earliest).stream().await?;
+    /// while let Some(event) = events.next().await {
+    ///     let event = event?;
+    ///     println!("{:?}: {} bytes", event.device_id, event.body.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn events(&self) -> EventReaderBuilder {
         EventReaderBuilder::new(self.messaging.setup.clone())
     }

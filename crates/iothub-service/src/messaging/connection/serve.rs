@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
+use futures_util::FutureExt;
 use iothub_amqp::client::{Due, TokenEvent, close_error, link_error};
 use iothub_amqp::message::fields;
 use iothub_amqp::proto::{AttachOptions, Delivery, Event, LinkId, Outgoing};
@@ -30,6 +31,9 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 const QUESTION_LIMIT: Duration = Duration::from_secs(30);
 /// Commands taken before they are acted on, so that they share a write.
 const COMMANDS_PER_WRITE: usize = 128;
+
+/// Events taken before what follows from them is started.
+const EVENTS_PER_PUMP: usize = 64;
 
 /// How serving ended.
 pub(super) enum Ended {
@@ -62,10 +66,10 @@ impl Actor {
         let ended = loop {
             self.pump(&mut up);
             let deadline = [self.next_deadline(), self.link_deadline(&up)].into_iter().flatten().min();
+            // In no order: a hub that sends without a pause delays neither calls nor tokens.
             let result = tokio::select! {
-                biased;
                 () = self.shutdown.cancelled() => break Ended::Closed,
-                event = up.wire.driver.next() => self.on_event(&mut up, event),
+                event = up.wire.driver.next() => self.on_events(&mut up, event),
                 command = self.commands.recv() => {
                     let Some(command) = command else { break Ended::Closed };
                     self.take(command);
@@ -164,6 +168,16 @@ impl Actor {
             }
             true
         });
+    }
+
+    /// Takes an event and those that are there already.
+    fn on_events(&mut self, up: &mut Up, event: Event) -> Result<()> {
+        self.on_event(up, event)?;
+        for _ in 1..EVENTS_PER_PUMP {
+            let Some(event) = up.wire.driver.next().now_or_never() else { break };
+            self.on_event(up, event)?;
+        }
+        Ok(())
     }
 
     fn on_event(&mut self, up: &mut Up, event: Event) -> Result<()> {
