@@ -106,7 +106,7 @@ async fn a_proxy_carries_websockets_and_https() {
 
     // An exception is dialled directly.
     let proxy = Some(office.proxy().except("localhost"));
-    within(web_socket(&bench.module, ClientOptions { proxy, ..options })).await.unwrap();
+    web_socket(&bench.module, ClientOptions { proxy, ..options }).await.unwrap();
     assert_eq!(office.asked().len(), 2);
 }
 

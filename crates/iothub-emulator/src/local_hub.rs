@@ -11,7 +11,8 @@ use tracing::info;
 use crate::front::amqp;
 use crate::front::http::HttpFront;
 use crate::front::listener::{self, Listener, Tasks};
-use crate::hub::{Clock, DeviceAuthorities, Hub, HubConfig, MessagingConfig, Policy};
+use crate::front::workload::{self, WorkloadListener};
+use crate::hub::{Clock, DeviceAuthorities, Hub, HubConfig, HubError, MessagingConfig, Policy};
 use crate::provisioning::{Provisioning, ProvisioningConfig};
 use crate::start_error::StartError;
 use crate::state_dir::StateDir;
@@ -44,6 +45,7 @@ pub struct LocalHub {
     env_file: Option<PathBuf>,
     https_port: u16,
     amqps_port: u16,
+    workload_uri: Option<String>,
     tasks: Tasks,
 }
 
@@ -108,6 +110,31 @@ impl LocalHub {
     /// The port for AMQP.
     pub fn amqps_port(&self) -> u16 {
         self.amqps_port
+    }
+
+    /// The environment an IoT Edge runtime gives to a module, for programs that are to run as one; see
+    /// [`LocalHubBuilder::edge_workload`], without which there is none.
+    ///
+    /// # Errors
+    /// When there is no such module.
+    pub fn edge_environment(
+        &self,
+        device_id: &str,
+        module_id: &str,
+    ) -> Result<Vec<(&'static str, String)>, HubError> {
+        let generation = self.hub.module_generation(device_id, module_id)?;
+        let Some(workload_uri) = self.workload_uri.clone() else { return Ok(Vec::new()) };
+        let host_name = self.host_name().to_owned();
+        Ok(vec![
+            ("IOTEDGE_WORKLOADURI", workload_uri),
+            ("IOTEDGE_DEVICEID", device_id.to_owned()),
+            ("IOTEDGE_MODULEID", module_id.to_owned()),
+            ("IOTEDGE_MODULEGENERATIONID", generation),
+            ("IOTEDGE_IOTHUBHOSTNAME", host_name.clone()),
+            ("IOTEDGE_GATEWAYHOSTNAME", host_name),
+            ("IOTEDGE_AUTHSCHEME", "sasToken".to_owned()),
+            ("IOTEDGE_APIVERSION", "2018-06-28".to_owned()),
+        ])
     }
 
     /// The hub behind the sockets: its state can be read and changed without a connection.
@@ -187,6 +214,7 @@ pub struct LocalHubBuilder {
     device_authorities: Vec<String>,
     gateway_of: Option<String>,
     provisioning: Option<ProvisioningConfig>,
+    edge_workload: Option<String>,
 }
 
 impl LocalHubBuilder {
@@ -245,6 +273,13 @@ impl LocalHubBuilder {
         self
     }
 
+    /// Plays the workload API of an IoT Edge runtime at `unix:///path/to/socket` or `http://127.0.0.1:port` (0 is a free
+    /// one). Whoever reaches it can sign as any module of the hub.
+    pub fn edge_workload(mut self, uri: impl Into<String>) -> Self {
+        self.edge_workload = Some(uri.into());
+        self
+    }
+
     /// Starts the hub; it serves when this returns. Dropping the future starts nothing.
     ///
     /// # Errors
@@ -273,6 +308,13 @@ impl LocalHubBuilder {
         let https = Listener::bind(&self.addresses, self.https_port).await?;
         let amqps = Listener::bind(&self.addresses, self.amqps_port).await?;
         let (https_port, amqps_port) = (https.port(), amqps.port());
+        let workload = match self.edge_workload {
+            None => None,
+            Some(uri) => {
+                let bound = WorkloadListener::bind(&uri).await;
+                Some(bound.map_err(|source| StartError::Workload { uri, source })?)
+            }
+        };
 
         let tls_https = authority.server_config(&names, &[b"http/1.1"])?;
         let tls_amqps = authority.server_config(&names, &[])?;
@@ -307,6 +349,7 @@ impl LocalHubBuilder {
             env_file: None,
             https_port,
             amqps_port,
+            workload_uri: workload.as_ref().map(ToString::to_string),
             tasks: Tasks::default(),
         };
 
@@ -317,6 +360,9 @@ impl LocalHubBuilder {
                 shutdown.run_until_cancelled(hub.run()).await;
             }
         });
+        if let Some(listener) = workload {
+            workload::serve(listener, hub.clone(), running.ca_pem.clone(), &running.tasks);
+        }
         let front = HttpFront::new(hub.clone(), running.provisioning.clone(), amqps_port);
         listener::serve(https, tls_https, &running.tasks, {
             let shutdown = shutdown.clone();

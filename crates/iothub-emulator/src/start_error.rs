@@ -40,6 +40,14 @@ pub enum StartError {
         /// The cause.
         source: Cause,
     },
+    /// The workload API could not be opened.
+    #[error("cannot serve the workload API at `{uri}`")]
+    Workload {
+        /// As given.
+        uri: String,
+        /// What the system said, or what is wrong with it.
+        source: io::Error,
+    },
     /// The system gave no randomness for keys.
     #[error("cannot make keys")]
     Keys {

@@ -3,3 +3,4 @@
 pub(crate) mod amqp;
 pub(crate) mod http;
 pub(crate) mod listener;
+pub(crate) mod workload;

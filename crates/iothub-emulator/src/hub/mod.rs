@@ -22,6 +22,7 @@ mod schedule;
 mod timestamp;
 mod token;
 mod twin;
+mod workload;
 
 #[cfg(test)]
 mod tests;
