@@ -192,3 +192,52 @@ async fn nobody_without_the_right_gets_in() {
     assert_eq!(reply.status, 200);
     hub.shutdown().await;
 }
+
+/// The container's token opens its blobs to any HTTP client, and the jobs use them.
+#[tokio::test]
+async fn identities_are_imported_and_exported() {
+    let hub = hub().await;
+    let uri = hub.hub().container_uri(Duration::from_secs(600)).unwrap();
+    let (_, token) = uri.split_once('?').unwrap();
+    let blob = |method: &str, name: &str, body: &str| {
+        let length = body.len();
+        format!(
+            "{method} /uploads/{name}?{token} HTTP/1.1\r\nHost: localhost\r\nx-ms-blob-type: BlockBlob\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        )
+    };
+    let lines = "{\"id\":\"new\",\"importMode\":\"create\",\"tags\":{\"t\":1}}\n{\"id\":\"a\",\"importMode\":\"create\"}\n";
+    assert_eq!(raw(&hub, blob("PUT", "devices.txt", lines).as_bytes()).await.status, 201);
+
+    let finished = async |body: Value| {
+        let created = call(&hub, "POST", "/jobs/create", &[], &body.to_string()).await;
+        assert_eq!(created.status, 200, "{}", String::from_utf8_lossy(&created.body));
+        let id = created.json()["jobId"].as_str().unwrap().to_owned();
+        soon(async {
+            loop {
+                let job = call(&hub, "GET", &format!("/jobs/{id}"), &[], "").await.json();
+                if job.get("endTimeUtc").is_some() {
+                    return job;
+                }
+            }
+        })
+        .await
+    };
+    let job =
+        finished(json!({ "type": "import", "inputBlobContainerUri": uri, "outputBlobContainerUri": uri }))
+            .await;
+    assert_eq!(job["status"], "completed");
+    assert_eq!(call(&hub, "GET", "/twins/new", &[], "").await.json()["tags"], json!({ "t": 1 }));
+    let log = raw(&hub, blob("GET", "importErrors.log", "").as_bytes()).await;
+    let logged: Value = serde_json::from_slice(&log.body).unwrap();
+    assert_eq!((&logged["deviceId"], &logged["errorCode"]), (&json!("a"), &json!(409_001)));
+
+    let job = finished(json!({ "type": "export", "outputBlobContainerUri": uri })).await;
+    let exported = raw(&hub, blob("GET", "devices.txt", "").as_bytes()).await;
+    assert_eq!(String::from_utf8(exported.body).unwrap().lines().count(), 3);
+    assert_eq!(call(&hub, "GET", "/jobs", &[], "").await.json().as_array().unwrap().len(), 2);
+    let path = format!("/jobs/{}", job["jobId"].as_str().unwrap());
+    assert_eq!(call(&hub, "DELETE", &path, &["If-Match: \"x\""], "").await.status, 204);
+    call(&hub, "GET", "/jobs/x", &[], "").await.refusal(404, "JobNotFound");
+    hub.shutdown().await;
+}

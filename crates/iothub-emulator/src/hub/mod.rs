@@ -21,6 +21,7 @@ mod registry;
 mod schedule;
 mod timestamp;
 mod token;
+mod transfer;
 mod twin;
 mod workload;
 
@@ -62,6 +63,7 @@ use self::live::{Live, Mailbox};
 use self::messaging::{Messaging, Signals};
 use self::registry::State;
 pub(crate) use self::timestamp::Timestamp;
+use self::transfer::Transfers;
 use crate::storage::Storage;
 
 /// What a hub is made with.
@@ -133,6 +135,7 @@ struct Inner {
     uploads: Uploads,
     configurations: Configurations,
     jobs: Jobs,
+    transfers: Transfers,
 }
 
 impl Hub {

@@ -25,6 +25,10 @@ impl Hub {
                 let hub = self.clone();
                 jobs.spawn(async move { hub.run_job(&id).await });
             }
+            if let Some(id) = self.start_transfer() {
+                let hub = self.clone();
+                jobs.spawn(async move { hub.run_transfer(&id).await });
+            }
             let next = [self.next_configuration_run(), self.next_job()].into_iter().flatten().min();
             tokio::select! {
                 () = self.reached(next) => {}

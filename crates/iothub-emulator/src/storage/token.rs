@@ -1,4 +1,5 @@
-//! The token in a blob's URI, `?sv=…&sr=b&sig=…&se=…&sp=rw`: one blob, until then.
+//! The token in a blob's URI, `?sv=…&sr=b&sig=…&se=…&sp=rw`: one blob, until then. With `sr=c`, and no name of a
+//! blob in what is signed, it is for all of the container.
 //!
 //! It looks like the real one's; what is signed is this storage's own business, as clients pass the token on unread.
 
@@ -32,7 +33,8 @@ pub(super) fn sign(key: &SymmetricKey, container: &str, name: &str, until: Syste
     let expiry = Timestamp::from(until).for_twin();
     let signature = signature(key, container, name, &expiry, READ_WRITE).to_base64();
     let (signature, expiry) = (escape_id(signature.reveal()), escape_id(&expiry));
-    format!("?sv={VERSION}&sr=b&sig={signature}&se={expiry}&sp={READ_WRITE}")
+    let resource = if name.is_empty() { 'c' } else { 'b' };
+    format!("?sv={VERSION}&sr={resource}&sig={signature}&se={expiry}&sp={READ_WRITE}")
 }
 
 impl Sas<'_> {

@@ -24,6 +24,7 @@ mod registrations;
 mod router;
 mod routes;
 mod statistics;
+mod transfers;
 mod twins;
 mod websocket;
 

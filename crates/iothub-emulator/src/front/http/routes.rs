@@ -6,7 +6,7 @@ use super::access::Access;
 use super::router::Router;
 use super::{
     configurations, device_messages, devices, digital_twins, feedback, files, jobs, methods, modules, query,
-    statistics, twins,
+    statistics, transfers, twins,
 };
 use crate::hub::Rights;
 
@@ -54,6 +54,11 @@ pub(super) fn router() -> Router {
         .on(PUT, "/jobs/v2/{id}", SERVICE, jobs::put)
         .on(GET, "/jobs/v2/{id}", SERVICE, jobs::get)
         .on(POST, "/jobs/v2/{id}/cancel", SERVICE, jobs::cancel)
+        // Imports and exports (rest.md 8.2)
+        .on(POST, "/jobs/create", REGISTRY_WRITE, transfers::create)
+        .on(GET, "/jobs", REGISTRY_WRITE, transfers::list)
+        .on(GET, "/jobs/{id}", REGISTRY_WRITE, transfers::get)
+        .on(DELETE, "/jobs/{id}", REGISTRY_WRITE, transfers::cancel)
         // Digital twins (rest.md 10)
         .on(GET, "/digitaltwins/{d}", SERVICE, digital_twins::get)
         .on(PATCH, "/digitaltwins/{d}", SERVICE, digital_twins::patch)
