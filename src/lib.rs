@@ -4,15 +4,15 @@
 #[cfg(feature = "device")]
 pub use iothub_device::{
     ConnectionStatus, DesiredUpdate, DesiredUpdates, DeviceClient, Message, MethodRequest, ModuleClient,
-    Multiplexer, ReceivedMessage, ReportedState, SasRequest, StatusChanges,
+    Multiplexer, ProvisioningClient, ReceivedMessage, ReportedState, SasRequest, StatusChanges, UploadSource,
 };
 
 #[cfg(feature = "service")]
 pub use iothub_service::{Device, Module, NewDevice, NewModule, Registry, RegistryBuilder, TwinPatch};
 
 pub use iothub_common::{
-    ClientCertificate, ClientOptions, ETag, Error, ErrorKind, IfMatch, Properties, Proxy, Result, RetryPolicy,
-    Secret, SymmetricKey, TlsConfig, Transport, TwinProperties,
+    ClientCertificate, ClientOptions, ETag, Error, ErrorKind, IfMatch, Properties, Proxy, Result,
+    RetryPolicy, Secret, SymmetricKey, TlsConfig, Transport, TwinProperties,
 };
 
 /// The whole device half.

@@ -20,8 +20,10 @@ fn example(name: &str) -> Command {
     let program: PathBuf = deps.parent().unwrap().parent().unwrap().join("examples").join(name);
     assert!(program.exists(), "{} is missing: run the tests with cargo test", program.display());
     let mut command = Command::new(program);
-    for name in ["IOTHUB_CONNECTION_STRING", "IOTHUB_MODULE_CONNECTION_STRING", "IOTHUB_CA_FILE"] {
-        command.env_remove(name);
+    for name in
+        ["CONNECTION_STRING", "MODULE_CONNECTION_STRING", "DEVICE_CONNECTION_STRING", "CA_FILE", "ID_SCOPE"]
+    {
+        command.env_remove(format!("IOTHUB_{name}"));
     }
     command.env_remove("IOTHUB_HTTPS_PORT").env_remove("IOTHUB_AMQPS_PORT").kill_on_drop(true);
     command
@@ -129,6 +131,29 @@ async fn update_module_twin_follows_desired_properties_until_interrupted() {
     assert!(within(Command::new("kill").args(["-INT", &pid]).status()).await.unwrap().success());
     assert!(within(child.wait()).await.unwrap().success());
     within(hub.shutdown()).await;
+}
+
+#[tokio::test]
+async fn upload_file_shows_its_progress_and_where_the_file_is() {
+    let text = output(&mut example("upload_file")).await;
+    assert_in_order(&text, &["client opened", "0 bytes", "438890 bytes", "uploaded 438890 bytes to "]);
+    assert!(text.contains("/myFirstDevice/measurements.csv"));
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "hello").unwrap();
+    let mut command = example("upload_file");
+    let text = output(command.args(["--name", "a/b"]).arg("--file").arg(file.path())).await;
+    assert_in_order(&text, &["0 of 5 bytes", "5 of 5 bytes", "uploaded 5 bytes to "]);
+}
+
+#[tokio::test]
+async fn provision_device_gets_a_hub_and_uses_it() {
+    let mut command = example("provision_device");
+    let text = output(command.args(["--registration-id", "Line:7"])).await;
+    assert_in_order(
+        &text,
+        &["assigned to localhost as Line:7", "client opened", "twin state reported, version 2"],
+    );
 }
 
 #[tokio::test]
