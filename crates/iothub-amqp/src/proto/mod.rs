@@ -51,6 +51,9 @@ pub struct Config {
     pub incoming_window: u32,
     /// Free properties of the `open`.
     pub properties: Option<Fields>,
+    /// Leaves `next-incoming-id` out of every FLOW, which AMQP allows only before the peer's `begin` is known. For
+    /// testing how a peer takes that.
+    pub omit_next_incoming_id: bool,
 }
 
 impl Config {
@@ -64,6 +67,7 @@ impl Config {
             handle_max: 1023,
             incoming_window: 5000,
             properties: None,
+            omit_next_incoming_id: false,
         }
     }
 }

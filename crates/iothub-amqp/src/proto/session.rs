@@ -181,7 +181,10 @@ impl Connection {
     pub(super) fn session_flow(&self, id: SessionId) -> Option<Flow> {
         let session = self.sessions.get(&id)?;
         Some(Flow {
-            next_incoming_id: session.remote_channel.map(|_| session.next_incoming_id),
+            next_incoming_id: session
+                .remote_channel
+                .filter(|_| !self.config.omit_next_incoming_id)
+                .map(|_| session.next_incoming_id),
             incoming_window: session.incoming_window,
             next_outgoing_id: session.next_outgoing_id,
             outgoing_window: OUTGOING_WINDOW,

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::Hub;
 use super::error::HubError;
+use super::faults::Disruption;
 use super::messaging::Lane;
 use super::registry::State;
 use super::timestamp::Timestamp;
@@ -48,6 +49,8 @@ pub enum Push {
     },
     /// Another connection of the identity has claimed what this one had: close the links concerned.
     Displaced(Claim),
+    /// Something is to go wrong on purpose.
+    Disrupt(Disruption),
     /// The identity was deleted, or its device disabled: close its links. Nothing else comes afterwards.
     Gone(HubError),
 }
@@ -286,6 +289,15 @@ impl Live {
         }
         self.connections.remove(identity);
         true
+    }
+
+    /// Tells every connection of an identity: how many there are.
+    pub(super) fn tell(&self, identity: &Identity, push: &Push) -> usize {
+        let mailboxes = self.connections.get(identity).map_or(&[][..], Vec::as_slice);
+        for mailbox in mailboxes {
+            mailbox.post(push.clone());
+        }
+        mailboxes.len()
     }
 
     pub(super) fn notify(&self, identity: &Identity, notification: &Notification) {

@@ -7,6 +7,7 @@ mod bulk;
 mod certificate;
 mod clock;
 mod configurations;
+mod counters;
 mod digital_twin;
 mod error;
 mod faults;
@@ -40,10 +41,12 @@ use tokio::sync::Notify;
 pub use bulk::{BulkError, BulkResult};
 pub use certificate::{ClientCertificate, DeviceAuthorities};
 pub use clock::Clock;
+pub(crate) use counters::CountedConnection;
+pub use counters::Counters;
 pub use digital_twin::DigitalTwin;
 pub use error::{ErrorCode, HubError};
-pub(crate) use faults::Fault;
-pub use faults::{Faults, Portion};
+pub use faults::{Disruption, Effect, Faults, LinkKind, Portion, Reception, Rule, TelemetryRefusal};
+pub(crate) use faults::{Fault, NotificationFault, Redirection, ReplyFault, TokenFault};
 pub use live::{Claim, Connected, Push};
 pub use messaging::{
     Ack, ConnectionAuth, Event, EventReader, Inbox, Lane, Locked, Message, MessagingConfig, MethodRequest,
@@ -56,7 +59,9 @@ pub use query::{Page, PageRequest};
 pub use token::{Grant, Who};
 
 use self::configurations::Configurations;
+use self::counters::Tally;
 use self::error::json_bytes;
+use self::faults::Board;
 use self::files::Uploads;
 use self::jobs::Jobs;
 use self::live::{Live, Mailbox};
@@ -120,7 +125,8 @@ pub struct Hub {
 
 struct Shared {
     config: HubConfig,
-    faults: Faults,
+    faults: Board,
+    tally: Tally,
     inner: Mutex<Inner>,
     signals: Signals,
     /// Something is due earlier than before, of jobs and configurations.
@@ -141,12 +147,12 @@ struct Inner {
 impl Hub {
     /// A hub without devices.
     pub fn new(config: HubConfig) -> Self {
-        let faults = Faults::new(config.clock.clone());
         let signals = Signals::default();
         Self {
             shared: Arc::new(Shared {
                 config,
-                faults,
+                faults: Board::default(),
+                tally: Tally::default(),
                 inner: Mutex::default(),
                 signals,
                 schedule: Notify::new(),

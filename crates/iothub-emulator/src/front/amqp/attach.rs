@@ -36,6 +36,7 @@ impl Peer {
         attach: &Attach,
     ) -> ControlFlow<()> {
         self.open_links += 1;
+        self.hub.tally().links_now.add(1);
         if self.open_links > MAX_LINKS {
             let refusal = Refusal::too_many(format!("A connection has at most {MAX_LINKS} links."));
             return self.close(engine, &refusal);
@@ -43,6 +44,14 @@ impl Peer {
         match self.admit(engine, link, session, attach) {
             Ok(options) => {
                 engine.accept(link, options);
+                if let Some(Purpose::Identity(identity, _)) = self.links.get(&link).map(|link| &link.purpose)
+                {
+                    let identity = identity.clone();
+                    self.redirect(engine, &identity, link)?;
+                }
+                if !self.links.contains_key(&link) {
+                    return ControlFlow::Continue(());
+                }
                 self.start(engine, link);
             }
             Err(refusal) => {

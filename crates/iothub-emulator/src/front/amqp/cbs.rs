@@ -12,7 +12,7 @@ use iothub_common::Secret;
 use super::grants::Held;
 use super::peer::Peer;
 use super::refusal::Refusal;
-use crate::hub::{ErrorCode, HubError};
+use crate::hub::{ErrorCode, HubError, TokenFault, Who};
 
 /// `$cbs` links of a connection, both directions; no client has more than two.
 const MAX_LINKS: usize = 8;
@@ -115,8 +115,14 @@ impl Peer {
         let known_type = has_known_type(&message);
         let put = PutToken::from_message(message);
         let done = self.put_token(put.token.map(Secret::from), known_type);
+        let tally = self.hub.tally();
+        let count =
+            if matches!(done, Ok(None)) { &tally.put_tokens_accepted } else { &tally.put_tokens_refused };
+        count.add(1);
         let (status, text) = match &done {
-            Ok(()) => (200, "OK"),
+            Ok(None) => (200, "OK"),
+            Ok(Some(TokenFault::Refuse(status))) => (i32::from(*status), "As asked for by a fault rule."),
+            Ok(Some(TokenFault::Swallow)) => return,
             Err(error) => (i32::from(error.status), error.text.as_str()),
         };
         let answer = cbs::reply(put.message_id, status, text).encode();
@@ -124,7 +130,8 @@ impl Peer {
         self.wind_alarm();
     }
 
-    fn put_token(&mut self, token: Option<Secret>, known_type: bool) -> Result<(), HubError> {
+    /// Takes a token, or not on purpose.
+    fn put_token(&mut self, token: Option<Secret>, known_type: bool) -> Result<Option<TokenFault>, HubError> {
         let malformed = |text: &str| HubError::new(ErrorCode::GenericBadRequest, text);
         let Some(token) = token else {
             return Err(malformed(
@@ -136,7 +143,12 @@ impl Peer {
             return Err(malformed("The token type is not supported; SAS tokens are."));
         }
         let grant = self.hub.check_token(token.reveal())?;
-        self.grants.put(Held { grant, token, only: None })
+        let identity = if let Who::Identity(identity) = &grant.who { Some(identity) } else { None };
+        if let Some(fault) = self.hub.faults().token(identity) {
+            return Ok(Some(fault));
+        }
+        self.grants.put(Held { grant, token, only: None })?;
+        Ok(None)
     }
 }
 

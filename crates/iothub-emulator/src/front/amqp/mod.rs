@@ -26,19 +26,19 @@ mod telemetry;
 mod twin;
 
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use iothub_amqp::Driver;
 use iothub_amqp::proto::{Config, Side};
 use iothub_amqp::types::definitions::ConnectionError;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::peer::Peer;
 use self::refusal::Refusal;
-use crate::hub::{ClientCertificate, ErrorCode, Hub};
+use crate::hub::{ClientCertificate, CountedConnection, ErrorCode, Hub, Reception};
 
 /// From the headers to the client's `open`.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
@@ -58,6 +58,13 @@ pub(crate) async fn serve<Io>(
 ) where
     Io: AsyncRead + AsyncWrite + Unpin + Send,
 {
+    let _counted = CountedConnection::new(hub.clone());
+    if let Some(reception) = hub.faults().reception() {
+        if reception == Reception::Silence {
+            shutdown.run_until_cancelled(ignore(&mut stream, &hub)).await;
+        }
+        return;
+    }
     let login = tokio::select! {
         biased;
         () = shutdown.cancelled() => return,
@@ -72,7 +79,9 @@ pub(crate) async fn serve<Io>(
             return;
         }
     };
-    let mut driver = Driver::new(stream, Side::Server, config());
+    let mut config = config();
+    config.omit_next_incoming_id = hub.faults().omits_next_incoming_id();
+    let mut driver = Driver::new(stream, Side::Server, config);
     let mut peer = Peer::new(hub, port, certificate, login);
     run(&mut driver, &mut peer, &shutdown).await;
     if peer.hang_up {
@@ -107,13 +116,19 @@ where
     let Ok(opened) = opened else { return driver.connection().fail("no open in time") };
     let mut step = peer.on_event(driver.connection(), opened);
     while step.is_continue() {
+        if let Some(until) = peer.deaf_until.take() {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return driver.connection().close(Some(forced(peer))),
+                () = hearing_again(&peer.hub, until) => {}
+            }
+        }
         // Frames last: a client that sends without pause delays neither its own end nor what the hub says.
         step = tokio::select! {
             biased;
             () = shutdown.cancelled() => return driver.connection().close(Some(forced(peer))),
             (identity, push) = peer.presences.next() => {
-                peer.on_push(driver.connection(), &identity, push);
-                ControlFlow::Continue(())
+                peer.on_push(driver.connection(), &identity, push)
             }
             () = peer.alarm.rings() => peer.on_alarm(driver.connection()),
             event = driver.next() => peer.on_event(driver.connection(), event),
@@ -122,6 +137,28 @@ where
                 ControlFlow::Continue(())
             }
         };
+    }
+}
+
+/// Reads until the client gives up, or faults are ended, and says nothing.
+async fn ignore<Io: AsyncRead + Unpin>(stream: &mut Io, hub: &Hub) {
+    let mut cleared = hub.faults().cleared();
+    let mut buffer = [0; 1024];
+    let read = async { while stream.read(&mut buffer).await.is_ok_and(|bytes| bytes > 0) {} };
+    tokio::select! {
+        () = read => {}
+        // Cannot fail: the hub holds the sender.
+        _ = cleared.changed() => {}
+    }
+}
+
+/// Returns when the time has come, or faults are ended.
+async fn hearing_again(hub: &Hub, until: SystemTime) {
+    let mut cleared = hub.faults().cleared();
+    tokio::select! {
+        () = hub.clock().reached(until) => {}
+        // Cannot fail: the hub holds the sender.
+        _ = cleared.changed() => {}
     }
 }
 

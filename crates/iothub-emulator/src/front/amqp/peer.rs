@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
+use std::time::SystemTime;
 
 use iothub_amqp::proto::{Connection, Delivery, Event, LinkId, SessionId};
 use iothub_common::Identity;
@@ -9,7 +10,7 @@ use iothub_common::Identity;
 use super::address::{Endpoint, ServiceEndpoint};
 use super::alarm::Alarm;
 use super::cbs::Cbs;
-use super::faults::Faults;
+use super::faults::{Faults, Later};
 use super::feed::{Feed, News};
 use super::grants::{Grants, Held};
 use super::management::Management;
@@ -33,6 +34,10 @@ pub(super) struct Peer {
     pub(super) management: Management,
     pub(super) news: News,
     pub(super) faults: Faults,
+    /// What is held back on purpose.
+    pub(super) later: Later,
+    /// The hub acts as if it were not there, by its clock.
+    pub(super) deaf_until: Option<SystemTime>,
     /// The connection is to end without another word.
     pub(super) hang_up: bool,
     /// Granted links.
@@ -83,6 +88,8 @@ impl Peer {
             management: Management::default(),
             news: News::default(),
             faults: Faults::default(),
+            later: Later::default(),
+            deaf_until: None,
             hang_up: false,
             links: HashMap::new(),
             open_links: 0,
@@ -127,27 +134,35 @@ impl Peer {
     }
 
     /// The hub has something to say to a device or module.
-    pub(super) fn on_push(&mut self, engine: &mut Connection, identity: &Identity, push: Push) {
+    pub(super) fn on_push(
+        &mut self,
+        engine: &mut Connection,
+        identity: &Identity,
+        push: Push,
+    ) -> ControlFlow<()> {
         match push {
             Push::Desired { version, body } => self.on_desired(engine, identity, version, body),
             Push::Overflow => self.on_twin_overflow(engine, identity),
             Push::Waiting(lane) => self.on_waiting(engine, identity, lane),
             Push::Method { id, name, payload } => self.on_call(engine, identity, id, name, payload),
             Push::Displaced(claim) => self.on_displaced(engine, identity, claim),
+            Push::Disrupt(disruption) => {
+                return self.disrupt(engine, identity, disruption, "asked for in the hub");
+            }
             Push::Gone(error) => {
                 self.grants.forget(identity);
                 self.wind_alarm();
                 self.cut(engine, identity, &error.into());
             }
         }
+        ControlFlow::Continue(())
     }
 
     /// A fault is due, or a token has ended: links that no other token covers end with it, and the connection
     /// with the last of its identities (amqp.md 2.5).
     pub(super) fn on_alarm(&mut self, engine: &mut Connection) -> ControlFlow<()> {
-        if self.do_faults(engine) {
-            return ControlFlow::Break(());
-        }
+        self.do_faults(engine)?;
+        self.send_held(engine);
         let expired = self.grants.expire(self.hub.now());
         self.wind_alarm();
         if !expired {
@@ -183,7 +198,8 @@ impl Peer {
     }
 
     pub(super) fn wind_alarm(&mut self) {
-        self.alarm.set(self.grants.next_end().into_iter().chain(self.faults.next()).min());
+        self.alarm
+            .set(self.grants.next_end().into_iter().chain(self.faults.next()).chain(self.later.next()).min());
     }
 
     fn on_message(&mut self, engine: &mut Connection, delivery: Delivery) {
@@ -217,12 +233,16 @@ impl Peer {
 
     /// The engine forgot a link.
     fn on_gone(&mut self, link: LinkId) {
-        self.open_links = self.open_links.saturating_sub(1);
+        if self.open_links > 0 {
+            self.open_links -= 1;
+            self.hub.tally().links_now.take(1);
+        }
         self.forget(link);
     }
 
     /// A link is over: what waits for it goes back, and its identity may be gone with it.
     pub(super) fn forget(&mut self, id: LinkId) {
+        self.later.forget(id);
         self.service_feeds.remove(&id);
         match self.links.remove(&id).map(|link| link.purpose) {
             Some(Purpose::Cbs) => self.cbs.remove(id),
@@ -262,5 +282,11 @@ impl Peer {
     pub(super) fn close(&mut self, engine: &mut Connection, refusal: &Refusal) -> ControlFlow<()> {
         engine.close(Some(refusal.to_amqp(self.hub.now())));
         ControlFlow::Break(())
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.hub.tally().links_now.take(self.open_links as u64);
     }
 }

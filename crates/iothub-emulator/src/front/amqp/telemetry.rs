@@ -45,7 +45,7 @@ impl Peer {
             }
             return Ok(());
         }
-        if let Some(refusal) = self.faults.refusal(identity, now) {
+        if let Some(refusal) = self.refuses_telemetry(identity) {
             return Err(refusal);
         }
         let model = self.links.get(&delivery.link).and_then(|link| link.model_id.clone());
@@ -55,8 +55,11 @@ impl Peer {
             Ok(message)
         });
         let messages = messages.collect::<Result<Vec<_>, Refusal>>()?;
-        self.telemetry += messages.len() as u64;
-        Ok(self.hub.publish(identity, self.grants.auth_of(identity), messages)?)
+        let count = messages.len() as u64;
+        self.hub.publish(identity, self.grants.auth_of(identity), messages)?;
+        self.telemetry += count;
+        self.hub.tally().telemetry_accepted.add(count);
+        Ok(())
     }
 }
 

@@ -161,7 +161,15 @@ impl HttpFront {
             }
         };
         if !matches!(route.access, Access::Everyone) {
-            self.hub.faults().http_call()?;
+            let faults = self.hub.faults();
+            if let Some(delay) = faults.http_delay() {
+                // A time the clock cannot show never comes; the client gives up.
+                match self.hub.now().checked_add(delay) {
+                    Some(at) => self.hub.clock().reached(at).await,
+                    None => std::future::pending().await,
+                }
+            }
+            faults.http_call()?;
         }
         let body = body::read(headers, incoming).await?;
         let call = Call { hub: self.hub.clone(), params, query, headers: headers.clone(), body, grant };

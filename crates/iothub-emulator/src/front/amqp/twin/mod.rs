@@ -71,7 +71,7 @@ impl Peer {
             // Java takes this for the confirmation of its subscription (amqp.md 3.8).
             engine.dispose(request.link, request.id, DeliveryState::Accepted(Accepted {}), true);
         }
-        self.send_on_twin(engine, identity, answer.to_message(id).encode());
+        self.answer_twin(engine, identity, answer.to_message(id).encode());
     }
 
     /// A request that cannot be answered. Where nobody waits for an outcome, the links are detached.
@@ -95,7 +95,7 @@ impl Peer {
         version: u64,
         body: Bytes,
     ) {
-        self.send_on_twin(engine, identity, request::notification(version, body).encode());
+        self.notify_twin(engine, identity, request::notification(version, body).encode());
     }
 
     /// The client reads too slowly: it has to come back and read the whole twin. Nothing is dropped silently.
@@ -107,7 +107,12 @@ impl Peer {
         self.detach_twin(engine, identity, &Refusal::come_back(text));
     }
 
-    fn send_on_twin(&mut self, engine: &mut Connection, identity: &Identity, payload: Bytes) {
+    /// Where answers and notifications go.
+    pub(super) fn twin_replies(&mut self, identity: &Identity) -> Option<LinkId> {
+        self.presences.get_mut(identity)?.twin.as_ref()?.answers()
+    }
+
+    pub(super) fn send_on_twin(&mut self, engine: &mut Connection, identity: &Identity, payload: Bytes) {
         let Some(presence) = self.presences.get_mut(identity) else { return };
         let Some(pair) = presence.twin.as_mut() else { return };
         if let Err(Overflow) = pair.send(engine, payload) {

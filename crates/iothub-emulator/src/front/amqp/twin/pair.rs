@@ -104,6 +104,11 @@ impl Pair {
         self.requests.is_none() && self.answers.is_none()
     }
 
+    /// The link that the client receives on.
+    pub(crate) fn answers(&self) -> Option<LinkId> {
+        self.answers
+    }
+
     pub(crate) fn links(&self) -> impl Iterator<Item = LinkId> + use<> {
         self.requests.into_iter().chain(self.answers)
     }

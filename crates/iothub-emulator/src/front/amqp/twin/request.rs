@@ -53,6 +53,7 @@ pub(super) fn perform(request: Message, hub: &Hub, connected: &Connected) -> Ans
 
 fn get(hub: &Hub, connected: &Connected) -> Result<Answer, HubError> {
     let body = hub.device_twin(connected.identity())?;
+    hub.tally().twin_gets.add(1);
     Ok(Answer { status: 200, version: desired_version(&body), body })
 }
 
@@ -63,6 +64,7 @@ fn patch(request: Message, hub: &Hub, connected: &Connected) -> Result<Answer, H
         HubError::new(ErrorCode::IotHubFormatError, format!("The reported properties are no JSON: {error}"))
     })?;
     let version = hub.report(connected.identity(), &patch)?;
+    hub.tally().reported_patches.add(1);
     Ok(Answer::empty(PATCHED, Some(version)))
 }
 
