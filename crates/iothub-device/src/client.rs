@@ -18,6 +18,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::{
     actor::{Actor, Command, Control, Key, Member},
@@ -27,6 +28,7 @@ use crate::{
     features::{AnswerTo, RawMessage, RawRequest, Ticket, TwinKind, Verdict, settle_body},
     http::HubHttp,
     mailbox::Reader,
+    measure::{Measured, call_name},
     multiplexer::Place,
     status::{ConnectionStatus, StatusChanges},
 };
@@ -204,12 +206,15 @@ impl Client {
     /// A twin request and its answer: body and version. Reads have no body.
     pub(crate) async fn twin(&self, kind: TwinKind, body: Bytes, limit: Duration) -> Result<(Bytes, u64)> {
         let repeat = kind == TwinKind::Get;
-        self.call(kind, body, repeat, limit, |call, deadline| Command::Twin { call, deadline }).await
+        let command = |call, deadline| Command::Twin { call, deadline };
+        let name = if repeat { call_name::TWIN_GET } else { call_name::TWIN_REPORT };
+        self.call(name, kind, body, repeat, limit, command).await
     }
 
     /// Sends an encoded telemetry message.
     pub(crate) async fn send(&self, message: Bytes, format: u32, limit: Duration) -> Result<()> {
-        self.call(format, message, true, limit, |call, deadline| Command::Send { call, deadline }).await
+        let command = |call, deadline| Command::Send { call, deadline };
+        self.call(call_name::SEND, format, message, true, limit, command).await
     }
 
     /// Hands over an encoded telemetry message. Returns its outcome, to be waited for.
@@ -242,7 +247,7 @@ impl Client {
     /// `epoch`: the links that brought the request.
     pub(crate) async fn answer_method(&self, message: Bytes, epoch: u64) -> Result<()> {
         let command = |call, deadline| Command::AnswerMethod { call, deadline };
-        self.call(epoch, message, false, self.0.call_timeout, command).await
+        self.call(call_name::METHOD_ANSWER, epoch, message, false, self.0.call_timeout, command).await
     }
 
     pub(crate) fn method_dropped(&self, answer_to: AnswerTo) {
@@ -258,7 +263,8 @@ impl Client {
 
     pub(crate) async fn settle(&self, which: Which, ticket: Ticket, verdict: Verdict) -> Result<()> {
         let command = |call, deadline| Command::Settle { which, call, deadline };
-        self.call((ticket, verdict), settle_body(), false, self.0.call_timeout, command).await
+        let (kind, body) = ((ticket, verdict), settle_body());
+        self.call(call_name::SETTLE, kind, body, false, self.0.call_timeout, command).await
     }
 
     pub(crate) fn release(&self, which: Which, ticket: Ticket) {
@@ -277,14 +283,20 @@ impl Client {
 
     async fn call<K, R>(
         &self,
+        name: &'static str,
         kind: K,
         body: Bytes,
         repeat: bool,
         limit: Duration,
         command: impl FnOnce(Call<K, R>, Instant) -> Command,
     ) -> Result<R> {
-        let answer = self.start(kind, body, repeat, limit, command).await?;
-        self.answer(answer).await
+        let measured = Measured::start(name, &self.0.identity);
+        let started = self.start(kind, body, repeat, limit, command).instrument(measured.span()).await;
+        let result = match started {
+            Ok(answer) => self.answer(answer).await,
+            Err(error) => Err(error),
+        };
+        measured.end(result)
     }
 
     /// Hands a call over to the connection task. Calls keep the order of their first polls.

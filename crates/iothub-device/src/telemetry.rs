@@ -12,6 +12,7 @@ use iothub_common::Result;
 
 use crate::{
     client::Client,
+    measure,
     message::{self, Message},
 };
 
@@ -24,12 +25,15 @@ pub(crate) async fn send(
     output: Option<&str>,
     limit: Duration,
 ) -> Result<()> {
-    client.send(message.encode(output)?, SINGLE, limit).await
+    client.send(message.encode(output)?, SINGLE, limit).await?;
+    measure::sent(1);
+    Ok(())
 }
 
 pub(crate) async fn send_batch(client: &Client, messages: &[Message], limit: Duration) -> Result<()> {
     let batches = message::batches(messages)?;
     try_join_all(batches.into_iter().map(|batch| client.send(batch, BATCH_FORMAT, limit))).await?;
+    measure::sent(messages.len());
     Ok(())
 }
 

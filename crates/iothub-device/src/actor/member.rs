@@ -18,6 +18,7 @@ use super::{
 use crate::{
     client::{Settings, closed_error},
     features::{Features, Up},
+    measure,
     status::ConnectionStatus,
 };
 
@@ -47,6 +48,7 @@ pub(crate) struct Member {
     /// The time that the actor's timer has for this member.
     pub(super) scheduled: Option<Instant>,
     features: Features,
+    presence: measure::Presence,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +109,7 @@ impl Member {
             scheduled: None,
             features: Features::new(&identity, prefetch),
             identity,
+            presence: measure::Presence::new(),
         }
     }
 
@@ -204,6 +207,7 @@ impl Member {
     fn up(&mut self, session: SessionId) {
         self.phase = Phase::Up { session, since: Instant::now() };
         self.trouble = None;
+        self.presence.up();
         self.status.send_replace(ConnectionStatus::Connected);
         tracing::info!(identity = %self.identity, "connected");
     }
@@ -218,11 +222,15 @@ impl Member {
             let error = TokenEvent::refusal(*status, description, &Subject::from(&self.identity));
             // An old token of a provider: it is asked for a new one after a pause.
             let old = self.proof.refused();
+            if self.phase != Phase::Authorizing {
+                measure::token_refused();
+            }
             return Err(if old { self.pause(connection, error) } else { self.failed(connection, error) });
         }
         self.proof.accepted();
         if self.phase != Phase::Authorizing {
             // A renewal: nobody notices.
+            measure::token_renewed();
             return Ok(None);
         }
         let Some(session) = connection.begin() else { return Err(self.no_session(connection)) };
@@ -342,6 +350,7 @@ impl Member {
             Some(error) => tracing::warn!(identity = %self.identity, %error, "gave up"),
             None => tracing::debug!(identity = %self.identity, "closed"),
         }
+        self.presence.down(error.as_ref());
         self.status.send_replace(ConnectionStatus::Closed { error: error.clone() });
         let error = error.unwrap_or_else(closed_error);
         self.features.finish(&error);
@@ -404,6 +413,7 @@ impl Member {
 
     fn retrying(&mut self, attempt: u32, wait: Duration, error: Error) {
         tracing::warn!(identity = %self.identity, attempt, ?wait, %error, "not connected, trying again");
+        self.presence.down(Some(&error));
         self.trouble = Some(error.clone());
         let next_try = wait;
         self.status.send_replace(if is_displaced(&error) {

@@ -17,6 +17,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span, field};
 
 pub(crate) use command::{Command, Control, Key};
 pub(crate) use member::Member;
@@ -73,11 +74,13 @@ impl Actor {
         loop {
             self.wait_for_member().await?;
             let endpoint = self.endpoint.clone();
-            let error = match self.while_down(Box::pin(endpoint.open(ATTEMPT_LIMIT))).await? {
+            let span = self.span(failures + 1);
+            let opened = self.while_down(Box::pin(endpoint.open(ATTEMPT_LIMIT))).instrument(span.clone());
+            let error = match opened.await? {
                 Ok(driver) => {
                     was_connected = true;
                     let since = Instant::now();
-                    let error = match self.serve(driver).await {
+                    let error = match self.serve(driver).instrument(span.clone()).await {
                         Ended::Closed => return None,
                         Ended::Lost(error) => error,
                     };
@@ -91,12 +94,30 @@ impl Actor {
             };
             failures += 1;
             let Some(wait) = self.retry.next_try(failures, &error) else { return Some(error) };
+            let told = span.entered();
             for (key, member) in &mut self.members {
                 member.connection_lost(failures, wait, &error);
                 self.timers.schedule(*key, member);
             }
+            drop(told);
             self.while_down(sleep(wait)).await?;
         }
+    }
+
+    /// What happens on one connection, from the first look for its address to its end.
+    fn span(&self, attempt: u32) -> Span {
+        let span = tracing::info_span!(
+            "connection",
+            host = self.endpoint.host,
+            identity = field::Empty,
+            identities = field::Empty,
+            attempt
+        );
+        match self.members.values().next() {
+            Some(only) if self.members.len() == 1 => span.record("identity", field::display(&only.identity)),
+            _ => span.record("identities", self.members.len()),
+        };
+        span
     }
 
     /// Nothing is dialled for nobody.

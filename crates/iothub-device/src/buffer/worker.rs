@@ -247,7 +247,7 @@ impl Worker {
         let Err(error) = result else {
             self.failures = 0;
             self.counts.sent += 1;
-            measure::buffer_sent();
+            measure::sent(1);
             self.settled.insert(position);
             return;
         };

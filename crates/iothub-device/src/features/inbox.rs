@@ -27,6 +27,7 @@ use super::{Retry, Up, link_properties};
 use crate::{
     calls::{Call, Calls, timed_out},
     mailbox::Mailbox,
+    measure,
 };
 
 /// How long the hub may take to grant the link.
@@ -290,6 +291,7 @@ impl Inbox {
             Some(reader) => {
                 self.held.insert(ticket.delivery);
                 reader.messages.push(RawMessage { message, ticket });
+                measure::received(self.what);
             }
             None => {
                 tracing::debug!(what = self.what, "a message that nobody listens for is given back");

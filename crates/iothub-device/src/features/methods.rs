@@ -19,6 +19,7 @@ use super::{Retry, Up};
 use crate::{
     calls::{Call, Calls, timed_out},
     mailbox::Mailbox,
+    measure,
 };
 
 /// Requests a reader may have before further ones are answered for it.
@@ -240,6 +241,7 @@ impl Methods {
             }
             Some(reader) => {
                 reader.requests.push(RawRequest { name, payload, answer_to: answer_to.clone() });
+                measure::received("methods");
                 None
             }
         };
