@@ -12,7 +12,7 @@ use crate::http::Call;
 use crate::models::{Job, JobStatus, JobType, NewJob, method};
 
 /// How often a job is looked at while its end is waited for: soon at first, then seldom.
-const LOOKS: RetryPolicy =
+pub(super) const LOOKS: RetryPolicy =
     RetryPolicy { initial: Duration::from_millis(250), ceiling: Duration::from_secs(5), max_retries: None };
 
 impl Registry {

@@ -1,4 +1,4 @@
-//! The registry: the hub's identities and twins.
+//! The registry: all that a service does with a hub over HTTPS.
 
 mod builder;
 mod bulk;

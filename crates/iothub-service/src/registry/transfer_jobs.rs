@@ -4,7 +4,7 @@ use http::Method;
 use iothub_common::{Result, Subject};
 
 use super::Registry;
-use super::jobs::path;
+use super::jobs::{LOOKS, path};
 use crate::http::Call;
 use crate::models::{NewTransferJob, TransferJob};
 
@@ -50,5 +50,24 @@ impl Registry {
         let call = Call::read("cancel import or export", path, Subject::Job(job_id)).changing(Method::DELETE);
         self.http.send(call).await?;
         Ok(())
+    }
+
+    /// Waits until an import or export has ended, well or not, and gives it as it is then: look at its status. Lines of
+    /// an import that failed are in the log that the hub writes to the blob `importErrors.log`.
+    ///
+    /// Looks and waits as [`Registry::wait_for_job`] does, without a limit.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Registry::get_transfer_job`].
+    pub async fn wait_for_transfer_job(&self, job_id: &str) -> Result<TransferJob> {
+        let mut pauses = LOOKS.backoff();
+        loop {
+            let job = self.get_transfer_job(job_id).await?;
+            if job.status.is_final() {
+                return Ok(job);
+            }
+            tokio::time::sleep(pauses.next().unwrap_or(LOOKS.ceiling)).await;
+        }
     }
 }
