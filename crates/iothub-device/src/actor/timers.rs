@@ -3,11 +3,15 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
+    time::Duration,
 };
 
 use tokio::time::Instant;
 
 use super::{command::Key, member::Member};
+
+/// Whoever cannot do what is due is not asked again before this.
+const NOT_SOONER: Duration = Duration::from_millis(1);
 
 /// A member may be in here several times; only its latest time counts.
 #[derive(Debug, Default)]
@@ -17,6 +21,8 @@ impl Timers {
     /// Sees to it that the member is called in time.
     pub(super) fn schedule(&mut self, key: Key, member: &mut Member) {
         let Some(at) = member.next_deadline() else { return };
+        // What is due already was just looked at. Were it due at once again, the task would do nothing else.
+        let at = at.max(Instant::now() + NOT_SOONER);
         if member.scheduled.is_none_or(|scheduled| at < scheduled) {
             member.scheduled = Some(at);
             self.0.push(Reverse((at, key)));

@@ -189,7 +189,7 @@ impl Inbox {
 
     pub(crate) fn next_deadline(&mut self) -> Option<Instant> {
         let subscribing = self.subscribing.iter().map(|s| s.deadline).min();
-        let link = [self.give_up_at, self.retry.next_deadline()];
+        let link = [self.give_up_at, self.retry.next_deadline(!self.readers.is_empty())];
         link.into_iter().chain([self.settling.next_deadline(), subscribing]).flatten().min()
     }
 

@@ -173,7 +173,7 @@ impl Methods {
 
     pub(crate) fn next_deadline(&mut self) -> Option<Instant> {
         let subscribing = self.subscribing.iter().map(|s| s.deadline).min();
-        let links = [self.pair.deadline(), self.retry.next_deadline()];
+        let links = [self.pair.deadline(), self.retry.next_deadline(!self.readers.is_empty())];
         links.into_iter().chain([self.answers.next_deadline(), subscribing]).flatten().min()
     }
 

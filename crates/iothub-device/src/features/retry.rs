@@ -20,8 +20,9 @@ impl Retry {
         self.at.is_none_or(|at| at <= now)
     }
 
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.at
+    /// When to try again, if anybody wants the links: a time that nobody acts on would be due for ever.
+    pub(crate) fn next_deadline(&self, wanted: bool) -> Option<Instant> {
+        self.at.filter(|_| wanted)
     }
 
     /// The links work.

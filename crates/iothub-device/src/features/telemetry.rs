@@ -87,7 +87,8 @@ impl Telemetry {
     }
 
     pub(crate) fn next_deadline(&mut self) -> Option<Instant> {
-        [self.calls.next_deadline(), self.give_up_at, self.retry.next_deadline()].into_iter().flatten().min()
+        let again = self.retry.next_deadline(self.calls.is_waiting());
+        [self.calls.next_deadline(), self.give_up_at, again].into_iter().flatten().min()
     }
 
     /// Ends calls whose time is up, connected or not.
@@ -166,4 +167,17 @@ fn rejected(error: Option<&AmqpError>, subject: &Subject<'_>) -> Error {
 
 fn not_taken() -> Error {
     Error::new(ErrorKind::Unavailable, "the hub gave the message back without storing it; send it again")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_nobody_wants_is_not_due_for_ever() {
+        let mut telemetry = Telemetry::new(&Identity::device("d").unwrap());
+        telemetry.on_lost(Error::new(ErrorKind::Unavailable, "cut")).unwrap();
+        assert_eq!(telemetry.next_deadline(), None);
+    }
 }

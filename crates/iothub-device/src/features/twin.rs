@@ -128,7 +128,8 @@ impl TwinLinks {
     pub(crate) fn next_deadline(&mut self) -> Option<Instant> {
         let subscribing = self.subscribing.iter().map(|s| s.deadline).min();
         let read = self.read.map(|(_, at)| at);
-        let links = [read, self.retry.next_deadline(), self.pair.deadline()];
+        let wanted = self.desired.has_readers() || self.calls.is_waiting();
+        let links = [read, self.retry.next_deadline(wanted), self.pair.deadline()];
         links.into_iter().chain([self.calls.next_deadline(), subscribing]).flatten().min()
     }
 
