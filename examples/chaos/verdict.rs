@@ -1,0 +1,150 @@
+//! What must hold at the end, and the table.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use iothub::{Registry, service::StartPosition};
+use serde_json::{Map, Value};
+use tokio::time::{sleep, timeout};
+
+use crate::{module::Module, plan::Fault};
+
+/// How long a module may take to be where the hub is once all is quiet.
+const SETTLE: Duration = Duration::from_secs(60);
+/// The built-in endpoint has nothing more when it gives nothing for this long.
+const NO_MORE: Duration = Duration::from_secs(3);
+
+#[derive(Default)]
+pub(crate) struct Table {
+    faults: BTreeMap<String, u64>,
+    reports: u64,
+    reports_unknown: u64,
+    messages: u64,
+    updates: u64,
+    failures: u64,
+    lost_messages: u64,
+    lost_reports: u64,
+    lost_updates: u64,
+    backwards: u64,
+    stuck: u64,
+}
+
+impl Table {
+    pub(crate) fn count(&mut self, fault: &Fault) {
+        let name = match fault {
+            Fault::Message(_, operation) => (*operation).to_owned(),
+            Fault::Mend(_) => return,
+            other => format!("{other:?}").split('(').next().unwrap_or_default().to_owned(),
+        };
+        *self.faults.entry(name).or_default() += 1;
+    }
+
+    pub(crate) fn broken(&self) -> bool {
+        self.lost_messages + self.lost_reports + self.lost_updates + self.backwards + self.stuck > 0
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total: u64 = self.faults.values().sum();
+        writeln!(f, "{:<28}{:>9}", "faults", total)?;
+        for (name, count) in &self.faults {
+            writeln!(f, "  {name:<26}{count:>9}")?;
+        }
+        let rows = [
+            ("reports confirmed", self.reports),
+            ("  of unknown outcome", self.reports_unknown),
+            ("messages confirmed", self.messages),
+            ("desired updates seen", self.updates),
+            ("calls that failed and said so", self.failures),
+            ("LOST messages", self.lost_messages),
+            ("LOST reports", self.lost_reports),
+            ("LOST desired updates", self.lost_updates),
+            ("versions backwards", self.backwards),
+            ("stuck calls", self.stuck),
+        ];
+        rows.iter().try_for_each(|(name, count)| writeln!(f, "{name:<28}{count:>9}"))
+    }
+}
+
+/// Waits until every module is where the hub is, then counts.
+pub(crate) async fn judge(table: &mut Table, registry: &Registry, modules: &[Arc<Module>]) {
+    for module in modules {
+        let counts = &module.counts;
+        let (reports, unknown) = (counts.reports.load(Relaxed), counts.reports_unknown.load(Relaxed));
+        table.reports += reports;
+        table.reports_unknown += unknown;
+        table.messages += counts.messages.load(Relaxed);
+        table.failures += counts.failures.load(Relaxed);
+        table.stuck += counts.stuck.load(Relaxed);
+        let twin = registry.get_module_twin(&module.device, &module.id).await.unwrap();
+        let applied = twin.properties.reported.version() - 1;
+        if !(reports..=reports + unknown).contains(&applied) {
+            eprintln!(
+                "module {}: {applied} reports at the hub, {reports} confirmed, {unknown} unknown",
+                module.id
+            );
+            table.lost_reports += 1;
+        }
+        let mut wanted: Map<String, Value> = twin.properties.desired.to().unwrap();
+        wanted.retain(|key, _| !key.starts_with('$'));
+        let there = || {
+            let desired = module.desired.lock().unwrap();
+            desired.version == twin.properties.desired.version() && desired.state == wanted
+        };
+        let wait = async {
+            while !there() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if timeout(SETTLE, wait).await.is_err() {
+            let desired = module.desired.lock().unwrap();
+            eprintln!(
+                "module {}: at version {} with {:?}, the hub at {} with {wanted:?}",
+                module.id,
+                desired.version,
+                desired.state,
+                twin.properties.desired.version()
+            );
+            table.lost_updates += 1;
+        }
+        table.updates += counts.updates.load(Relaxed);
+        table.backwards += counts.backwards.load(Relaxed);
+    }
+    table.lost_messages = lost_messages(registry, modules).await;
+}
+
+/// Confirmed messages that the built-in endpoint does not have.
+async fn lost_messages(registry: &Registry, modules: &[Arc<Module>]) -> u64 {
+    let mut arrived: HashMap<usize, BTreeSet<u64>> = HashMap::new();
+    let mut events = registry.events().start(StartPosition::Earliest).stream().await.unwrap();
+    while let Ok(Some(Ok(event))) = timeout(NO_MORE, events.next()).await {
+        let text = String::from_utf8_lossy(&event.body).into_owned();
+        if let Some((module, n)) = text.split_once(':') {
+            arrived.entry(module.parse().unwrap()).or_default().insert(n.parse().unwrap());
+        }
+    }
+    let lost = |module: &Arc<Module>| {
+        let arrived = arrived.get(&module.number);
+        let confirmed = module.confirmed.lock().unwrap();
+        confirmed.iter().filter(|n| !arrived.is_some_and(|arrived| arrived.contains(n))).count() as u64
+    };
+    modules.iter().map(lost).sum()
+}
+
+/// Tasks that are there and were not before, once what has ended is gone.
+pub(crate) async fn tasks_left(before: usize) -> usize {
+    let mut left = 0;
+    for _ in 0..200 {
+        left = tokio::runtime::Handle::current().metrics().num_alive_tasks().saturating_sub(before);
+        if left == 0 {
+            break;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    left
+}
