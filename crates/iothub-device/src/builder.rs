@@ -181,13 +181,12 @@ impl<T> ClientBuilder<T> {
         let started = Instant::now();
         let mut options = self.options;
         if let Some(trust) = &self.trust {
-            options.tls =
-                timeout(self.connect_timeout, trust.add_to(options.tls)).await.map_err(|_| {
-                    Error::new(
-                        ErrorKind::Timeout,
-                        "the Edge workload API took all the time there was to connect",
-                    )
-                })??;
+            // Boxed: most clients need no room for it.
+            let trusting = Box::pin(trust.add_to(options.tls));
+            let late = "the Edge workload API took all the time there was to connect";
+            options.tls = timeout(self.connect_timeout, trusting)
+                .await
+                .map_err(|_| Error::new(ErrorKind::Timeout, late))??;
         }
         let (host, hub) = (self.given.host().to_owned(), self.given.hub.clone());
         let identity = self.given.identity.clone();

@@ -39,6 +39,15 @@ struct Flags {
     /// `%LOCALAPPDATA%\iothub-emulator`), so that the authority is the same from wherever it is started
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+
+    /// An authority that may sign the certificates of devices, as a PEM file; can be given again
+    #[arg(long, value_name = "FILE")]
+    device_ca: Vec<PathBuf>,
+
+    /// Play the workload API of an IoT Edge runtime at unix:///path/to/socket or http://127.0.0.1:port. Whoever reaches
+    /// it can sign as any module
+    #[arg(long, value_name = "URI")]
+    edge_workload: Option<String>,
 }
 
 #[tokio::main]
@@ -67,6 +76,14 @@ async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     }
     for address in flags.bind {
         builder = builder.bind(address);
+    }
+    for file in flags.device_ca {
+        let pem = std::fs::read_to_string(&file);
+        let pem = pem.map_err(|error| format!("cannot read the authority {}: {error}", file.display()))?;
+        builder = builder.device_authority(pem);
+    }
+    if let Some(uri) = flags.edge_workload {
+        builder = builder.edge_workload(uri);
     }
     // Before the ready line: who reads it may send the signal at once.
     let end = Signals::listen()?;

@@ -122,7 +122,9 @@ impl Endpoint {
         let mut socket: Socket = match self.transport {
             #[cfg(feature = "websocket")]
             Transport::AmqpWebSocket => {
-                Box::new(crate::websocket::connect(tls, &self.host, self.port).await?)
+                // Boxed: the handshake is large, and over soon.
+                let shaking = Box::pin(crate::websocket::connect(tls, &self.host, self.port));
+                Box::new(shaking.await?)
             }
             _ => Box::new(tls),
         };
