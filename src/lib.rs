@@ -4,7 +4,8 @@
 #[cfg(feature = "device")]
 pub use iothub_device::{
     ConnectionStatus, DesiredUpdate, DesiredUpdates, DeviceClient, Message, MethodRequest, ModuleClient,
-    Multiplexer, ProvisioningClient, ReceivedMessage, ReportedState, SasRequest, StatusChanges, UploadSource,
+    Multiplexer, ProvisioningClient, ReceivedMessage, ReportedState, SasRequest, StatusChanges,
+    TelemetryBuffer, UploadSource, WhenFull,
 };
 
 #[cfg(feature = "service")]

@@ -11,9 +11,10 @@ use std::{
 
 use futures_util::future::join_all;
 use iothub::{
-    ClientOptions, DeviceClient, ErrorKind, Message, ModuleClient, RetryPolicy,
-    device::{TelemetryBuffer, WhenFull},
+    ClientOptions, DeviceClient, ErrorKind, Message, ModuleClient, RetryPolicy, TelemetryBuffer, WhenFull,
 };
+use iothub_common::Identity;
+use iothub_emulator::hub::{Disruption, Effect, LinkKind, Rule, TelemetryRefusal};
 use support::{Bench, Cable, within};
 
 /// What has arrived, in order.
@@ -35,6 +36,10 @@ fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
 /// A client at the end of a cable, which comes back quickly.
 async fn at_the_end_of(bench: &Bench, cable: &Cable) -> ModuleClient {
     let options = ClientOptions { amqps_port: Some(cable.port()), ..bench.options() };
+    eager(bench, options).await
+}
+
+async fn eager(bench: &Bench, options: ClientOptions) -> ModuleClient {
     let soon = Duration::from_millis(5);
     let retry = RetryPolicy { initial: soon, ceiling: soon, max_retries: None };
     let builder = ModuleClient::builder(&bench.module).unwrap().options(options).retry(retry);
@@ -45,6 +50,12 @@ async fn cut(cable: &Cable, client: &ModuleClient) {
     let mut changes = client.status_changes();
     cable.cut();
     while within(changes.next()).await.unwrap().is_connected() {}
+}
+
+async fn until(mut reached: impl FnMut() -> bool) {
+    while !reached() {
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn push_all(buffer: &TelemetryBuffer, messages: &[String]) {
@@ -84,6 +95,49 @@ async fn what_is_pushed_before_during_and_after_a_cut_arrives_in_order() {
 }
 
 #[tokio::test]
+async fn links_sessions_and_connections_that_the_hub_ends_cost_nothing_and_no_order() {
+    let bench = Bench::start().await;
+    let client = eager(&bench, bench.options()).await;
+    let identity = Identity::module(support::DEVICE, support::MODULE).unwrap();
+    let buffer = TelemetryBuffer::new(&client);
+    let disruptions = [
+        Disruption::DetachLink(LinkKind::Telemetry),
+        Disruption::DropConnection,
+        Disruption::DetachLinkQuietly(LinkKind::Telemetry),
+        Disruption::EndSession,
+        Disruption::CloseConnection,
+        Disruption::DetachLink(LinkKind::Telemetry),
+    ];
+    for (round, disruption) in (0..).zip(disruptions) {
+        push_all(&buffer, &numbers(300 * round..300 * round + 200)).await;
+        // Over the link that is about to end; what has not left by then is cut off.
+        within(until(|| buffer.stats().sent > u64::from(300 * round))).await;
+        assert_eq!(bench.hub.hub().faults().disrupt(&identity, disruption), 1);
+        push_all(&buffer, &numbers(300 * round + 200..300 * (round + 1))).await;
+    }
+    within(buffer.flush()).await.unwrap();
+    assert_eq!(first_arrivals(&bench), numbers(0..1800));
+    assert_eq!(buffer.stats().sent, 1800);
+}
+
+#[tokio::test]
+async fn messages_that_the_hub_declines_for_now_are_sent_again_and_only_those() {
+    let bench = Bench::start().await;
+    let client = eager(&bench, bench.options()).await;
+    let refuse = Effect::RefuseTelemetry(TelemetryRefusal::Unauthorized);
+    bench.hub.hub().faults().add(Rule::new(refuse).portion(0.1).times(30));
+    let buffer = TelemetryBuffer::new(&client);
+    push_all(&buffer, &numbers(0..500)).await;
+    within(buffer.flush()).await.unwrap();
+    assert_eq!(bench.hub.hub().counters().faults["refuseTelemetry"], 30);
+    let mut arrived = arrived(&bench);
+    arrived.sort_by_key(|n| n.parse::<u32>().unwrap());
+    assert_eq!(arrived, numbers(0..500));
+    let stats = buffer.stats();
+    assert_eq!((stats.sent, stats.refused, stats.dropped), (500, 0, 0));
+}
+
+#[tokio::test]
 async fn a_full_buffer_does_what_its_policy_says() {
     let bench = Bench::start().await;
     let device = within(bench.registry.get_device(support::DEVICE)).await.unwrap();
@@ -118,12 +172,7 @@ async fn a_full_buffer_does_what_its_policy_says() {
     {
         let before = arrived(&bench).len();
         buffer.send_through(&client);
-        within(async {
-            while buffer.stats().waiting > 0 {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        within(until(|| buffer.stats().waiting == 0)).await;
         assert_eq!(arrived(&bench)[before..], expected);
         within(buffer.close()).await;
     }

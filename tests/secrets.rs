@@ -76,7 +76,8 @@ async fn a_whole_life_at_trace_level_shows_no_key_and_no_token() {
     within(client.close()).await;
     // What goes wrong is not told with the secret either.
     let wrong_key = "bm90LXRoZS1yaWdodC1rZXktZm9yLXRoaXMtbW9kdWxl";
-    within(bench.connect_once(&bench.module_with("SharedAccessKey", wrong_key))).await.unwrap_err();
+    let wrong = bench.module_with("SharedAccessKey", wrong_key);
+    within(Box::pin(bench.connect_once(&wrong))).await.unwrap_err();
     let service = bench.hub.connection_string();
     let unknown = Registry::from_connection_string_with(&service, bench.options()).unwrap();
     within(unknown.get_module(DEVICE, "missing")).await.unwrap_err();

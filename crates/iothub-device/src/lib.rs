@@ -21,6 +21,10 @@
 //!
 //! - A [`ModuleClient`] is a handle on one connection, which is kept up in the background.
 //! - Its [`Twin`] reads, reports, and gives the desired properties as a stream, [`DesiredUpdates`].
+//! - A [`TelemetryBuffer`] keeps messages while there is no connection, in memory or, with the feature `file-buffer`,
+//!   in a file.
+//! - What happens inside is told through `tracing`, and in numbers with the feature `metrics`; docs/metrics.md has the
+//!   names.
 //! - Every call ends within its time limit. An [`Error`] says by its [`kind`](Error::kind) what to do, and by
 //!   [`may_have_been_applied`](Error::may_have_been_applied) whether the hub may have acted all the same.
 
