@@ -310,3 +310,48 @@ async fn the_connection_ends_with_its_last_handle() {
     drop(stream);
     client.until_closed().await;
 }
+
+#[cfg(feature = "entra-id")]
+mod entra {
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
+
+    use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
+    use iothub_service::Registry;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Always;
+
+    #[async_trait::async_trait]
+    impl TokenCredential for Always {
+        async fn get_token(
+            &self,
+            _: &[&str],
+            _: Option<TokenRequestOptions<'_>>,
+        ) -> azure_core::Result<AccessToken> {
+            let in_an_hour = SystemTime::now() + Duration::from_secs(3600);
+            Ok(AccessToken::new("header.payload.signature", in_an_hour.into()))
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_go_with_a_bearer_token_and_events_want_a_key() {
+        let hub = AmqpHub::start().await;
+        let registry = Registry::with_token_credential("localhost", Arc::new(Always), hub.options()).unwrap();
+        let messaging = registry.messaging();
+        let (sent, client) = join(send(&messaging, "m-1"), async {
+            let (mut client, _) = sender(&hub, 1).await;
+            let (delivery, _) = client.message().await;
+            client.settle(&delivery, Accepted {}.into()).await;
+            client
+        })
+        .await;
+        sent.unwrap();
+        assert_eq!(client.tokens, ["Bearer header.payload.signature"]);
+        assert_eq!(client.token_types, ["Bearer"]);
+        let error = within(registry.events().stream()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+}

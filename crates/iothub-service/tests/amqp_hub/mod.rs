@@ -60,13 +60,16 @@ impl AmqpHub {
         self.listener.local_addr().unwrap().port()
     }
 
-    pub fn builder(&self) -> RegistryBuilder {
+    pub fn options(&self) -> ClientOptions {
         let tls = TlsConfig::default().platform_roots(false).ca_pem(self.ca_pem.as_bytes()).unwrap();
-        let options = ClientOptions { amqps_port: Some(self.port()), tls, ..ClientOptions::default() };
+        ClientOptions { amqps_port: Some(self.port()), tls, ..ClientOptions::default() }
+    }
+
+    pub fn builder(&self) -> RegistryBuilder {
         let string = format!("HostName=localhost;SharedAccessKeyName=service;SharedAccessKey={KEY}");
         // Reconnections without waiting much.
         let retry = RetryPolicy { initial: Duration::from_millis(10), ..RetryPolicy::default() };
-        Registry::builder(&string).unwrap().options(options).retry(retry)
+        Registry::builder(&string).unwrap().options(self.options()).retry(retry)
     }
 
     pub fn registry(&self) -> Registry {
@@ -81,7 +84,14 @@ impl AmqpHub {
             let login = sasl::server(&mut stream, &["PLAIN"], LIMIT, Some).await.unwrap();
             let mut driver = Driver::new(stream, Side::Server, Config::new("hub"));
             assert!(matches!(driver.next().await, Event::Opened(_)));
-            Client { driver, unseen: VecDeque::new(), login, answers: None, tokens: Vec::new() }
+            Client {
+                driver,
+                unseen: VecDeque::new(),
+                login,
+                answers: None,
+                tokens: Vec::new(),
+                token_types: Vec::new(),
+            }
         }))
         .await
     }
@@ -133,6 +143,7 @@ pub struct Client {
     answers: Option<LinkId>,
     /// The tokens it has shown.
     pub tokens: Vec<String>,
+    pub token_types: Vec<String>,
 }
 
 impl Client {
@@ -219,10 +230,8 @@ impl Client {
     /// Waits until the client has given this much credit on a link.
     pub async fn credit(&mut self, link: LinkId, expected: u32) {
         while self.connection().credit(link) != expected {
-            match self.event().await {
-                Event::Credit { .. } => {}
-                other => panic!("no credit but {other:?}"),
-            }
+            let event = self.event().await;
+            self.on_token_event(event).expect("no credit");
         }
     }
 
@@ -330,6 +339,8 @@ impl Client {
                 }
                 let accepted = iothub_amqp::types::messaging::Accepted {};
                 self.connection().dispose(delivery.link, delivery.id, accepted.into(), true);
+                let token_type = message.application_text("type").unwrap().to_owned();
+                self.token_types.push(token_type);
                 let put = PutToken::from_message(message);
                 self.tokens.push(put.token.unwrap());
                 let payload = cbs::reply(put.message_id, 200, "OK").encode();
