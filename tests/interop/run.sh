@@ -5,7 +5,8 @@
 #   tests/interop/run.sh [NAME...]     all of them, or those whose name starts with NAME
 #
 # What cannot run prints `skipped: NAME: reason`. Exits 1 when something failed, and with IOTHUB_INTEROP_STRICT=1 also
-# when something was skipped. A check more is one line at the end.
+# when something was skipped. A check more is one line at the end. Those on the hub run beside each other, in lanes:
+# one lane's run one after the other.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
 # The workspace, whatever the folder is called.
@@ -13,9 +14,15 @@ root=$(cd ../.. && pwd)
 wanted=("$@")
 passed=0 failed=0 skipped=0
 scratch=$(mktemp -d)
+target=${CARGO_TARGET_DIR:-$root/target}
 hub_pid=
+# Seconds for one check; it takes as long only when it hangs.
+limit=300
 
 cleanup() {
+  # Those that still run in lanes.
+  # shellcheck disable=SC2046
+  kill $(jobs -p) 2>/dev/null
   stop_hub
   rm -rf "$scratch"
 }
@@ -25,23 +32,9 @@ trap 'exit 130' INT TERM
 # check NAME NEEDS COMMAND...: NEEDS are functions, joined by commas, that print why they cannot be met and return 1,
 # or return 2 when that is a failure.
 check() {
-  local name=$1 needs=$2 need reason code
+  local name=$1 needs=$2
   shift 2
-  is_wanted "$name" || return 0
-  for need in ${needs//,/ }; do
-    if ! is_met "$need"; then
-      reason=${reasons[$need]}
-      code=${codes[$need]}
-      if [ "$code" = 2 ]; then
-        echo "FAILED: $name: $reason"
-        failed=$((failed + 1))
-      else
-        echo "skipped: $name: $reason"
-        skipped=$((skipped + 1))
-      fi
-      return 0
-    fi
-  done
+  can_run "$name" "$needs" || return 0
   echo "== $name"
   if "$@" </dev/null; then
     passed=$((passed + 1))
@@ -49,6 +42,62 @@ check() {
     echo "FAILED: $name"
     failed=$((failed + 1))
   fi
+}
+
+# in_lane LANE NAME NEEDS COMMAND...: the same beside the other lanes, once `run_lanes` starts them.
+in_lane() {
+  local lane=$1 name=$2 needs=$3
+  shift 3
+  can_run "$name" "$needs" || return 0
+  printf '%q ' in_lane_now "$name" "$@" >>"$scratch/lane-$lane"
+  echo >>"$scratch/lane-$lane"
+}
+
+run_lanes() {
+  local lane result lanes=()
+  for lane in "$scratch"/lane-*; do
+    [ -e "$lane" ] || return 0
+    # shellcheck disable=SC1090
+    (. "$lane") </dev/null &
+    lanes+=($!)
+  done
+  wait "${lanes[@]}"
+  while read -r result; do
+    if [ "$result" = passed ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+  done <"$scratch/results"
+}
+
+# Its output comes in one piece, and only the last of it when all went well.
+in_lane_now() {
+  local name=$1 started=$SECONDS log=$scratch/out-$1 result=passed limited=(timeout "$limit")
+  shift
+  [ "$(type -t "$1")" = function ] && limited=()
+  "${limited[@]}" "$@" >"$log" 2>&1 || result=failed
+  echo "$result" >>"$scratch/results"
+  if [ $result = passed ]; then
+    echo "== $name: $(grep -c ': ok$\|^test .* ok$' "$log") ok in $((SECONDS - started)) s"
+  else
+    printf '== %s\n%s\nFAILED: %s\n' "$name" "$(cat "$log")" "$name"
+  fi
+}
+
+# Whether a check is to run now; says why not.
+can_run() {
+  local name=$1 need reason code
+  is_wanted "$name" || return 1
+  for need in ${2//,/ }; do
+    is_met "$need" && continue
+    reason=${reasons[$need]}
+    code=${codes[$need]}
+    if [ "$code" = 2 ]; then
+      echo "FAILED: $name: $reason"
+      failed=$((failed + 1))
+    else
+      echo "skipped: $name: $reason"
+      skipped=$((skipped + 1))
+    fi
+    return 1
+  done
 }
 
 is_wanted() {
@@ -84,16 +133,16 @@ node_packages() {
   mark_installed node_modules package-lock.json
 }
 
-proton() {
+python_environment() {
   command -v python3 >/dev/null || { echo "python3 is missing"; return 1; }
+  [ -x .venv/bin/pip ] || python3 -m venv --clear .venv >"$scratch/log" 2>&1 ||
+    { echo "python3 cannot make an environment: $(last_words)"; return 1; }
+}
+
+proton() {
+  is_met python_environment || { echo "${reasons[python_environment]}"; return 1; }
   export IOTHUB_INTEROP_PYTHON=$PWD/.venv/bin/python
-  is_installed .venv requirements.txt && return 0
-  if python3 -m venv --clear .venv >"$scratch/log" 2>&1 &&
-    twice .venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt &&
-    .venv/bin/python -c 'import proton' >"$scratch/log" 2>&1; then
-    mark_installed .venv requirements.txt
-    return 0
-  fi
+  pip_install requirements.txt && .venv/bin/python -c 'import proton' >"$scratch/log" 2>&1 && return 0
   # A distribution's package will do.
   IOTHUB_INTEROP_PYTHON=$(PATH=/usr/bin:$PATH command -v python3)
   "$IOTHUB_INTEROP_PYTHON" -c 'import proton' 2>/dev/null && return 0
@@ -101,25 +150,40 @@ proton() {
   return 1
 }
 
+azure_iot_hub() {
+  is_met python_environment || { echo "${reasons[python_environment]}"; return 1; }
+  # Wanted by azure-iot-hub, for messages alone: without it the rest runs.
+  is_met uamqp
+  pip_install requirements-azure.txt --no-deps || { echo "azure-iot-hub could not be installed: $(last_words)"; return 1; }
+}
+
+uamqp() {
+  pip_install requirements-uamqp.txt --no-deps && return 0
+  echo "uamqp could not be installed (where it has no wheel it is built with CMake and OpenSSL's headers): $(last_words)"
+  return 1
+}
+
+openssl_program() {
+  command -v openssl >/dev/null || { echo "openssl is missing"; return 1; }
+}
+
 # The local hub on the only ports that Microsoft's packages know.
 hub() {
   (cd "$root" && cargo build --quiet --bin iothub-emulator -p iothub-emulator) >"$scratch/log" 2>&1 ||
     { cat "$scratch/log" >&2; echo "the local hub does not build"; return 2; }
   mkdir -p "$scratch/hub"
-  # `exec` and cargo's own keep the process id the hub's.
-  (cd "$root" && exec cargo run --quiet --bin iothub-emulator -p iothub-emulator -- \
-    --hostname localhost --https-port 443 --amqps-port 5671 --state-dir "$scratch/hub") \
-    >"$scratch/ready" 2>"$scratch/log" </dev/null &
+  "$target/debug/iothub-emulator" --hostname localhost --https-port 443 --amqps-port 5671 \
+    --state-dir "$scratch/hub" >"$scratch/ready" 2>"$scratch/hub-log" </dev/null &
   hub_pid=$!
   until grep -q '^ready' "$scratch/ready"; do
     if ! kill -0 "$hub_pid" 2>/dev/null; then
       hub_pid=
-      if grep -qi 'permission denied\|in use' "$scratch/log"; then
-        echo "the local hub cannot have ports 443 and 5671: $(last_words)"
+      if grep -qi 'permission denied\|in use' "$scratch/hub-log"; then
+        echo "the local hub cannot have ports 443 and 5671: $(last_words hub-log)"
         return 1
       fi
-      cat "$scratch/log" >&2
-      echo "the local hub did not start: $(last_words)"
+      cat "$scratch/hub-log" >&2
+      echo "the local hub did not start: $(last_words hub-log)"
       return 2
     fi
     sleep 0.1
@@ -132,6 +196,7 @@ hub() {
 }
 
 examples() {
+  export IOTHUB_EXAMPLES=$target/debug/examples
   (cd "$root" && cargo build --quiet --examples) >"$scratch/log" 2>&1 && return 0
   cat "$scratch/log" >&2
   echo "the examples do not build"
@@ -155,33 +220,67 @@ twice() {
 }
 
 last_words() {
-  grep -v '^[[:space:]]*$' "$scratch/log" | tail -n 1
+  grep -v '^[[:space:]]*$' "$scratch/${1:-log}" | tail -n 1
+}
+
+# pip_install REQUIREMENTS FLAGS...: into the environment, unless they are there.
+pip_install() {
+  local requirements=$1
+  shift
+  is_installed .venv "$requirements" && return 0
+  twice .venv/bin/pip install --quiet --disable-pip-version-check "$@" -r "$requirements" || return 1
+  mark_installed .venv "$requirements"
 }
 
 is_installed() {
-  cmp -s "$2" "$1/.installed-from"
+  cmp -s "$2" "$1/.installed-from-$2"
 }
 
 mark_installed() {
-  cp "$2" "$1/.installed-from"
+  cp "$2" "$1/.installed-from-$2"
 }
 
 # The ignored tests of the AMQP engine under a path; at least one must have run.
 engine() {
   (cd "$root" && IOTHUB_INTEROP_DIR="$root/tests/interop" \
-    cargo test --quiet -p iothub-amqp --test peers -- --ignored "$1") | tee "$scratch/out" &&
-    grep -q '^test result: ok\. [1-9]' "$scratch/out"
+    cargo test -p iothub-amqp --test peers -- --ignored "$1") | tee "$scratch/engine" &&
+    grep -q '^test result: ok\. [1-9]' "$scratch/engine"
 }
 
 # --- The checks
 
-check engine-rhea-client node_packages engine foreign_clients::rhea
-check engine-rhea-server node_packages engine foreign_servers::rhea
-check engine-proton-client proton engine foreign_clients::proton
-check engine-proton-server proton engine foreign_servers::proton
-check microsoft-registry node_packages,hub node node/registry.js
-check microsoft-device node_packages,hub node node/device.js
-check crossed node_packages,hub,examples node node/crossed.js
+in_lane engine engine-rhea-client node_packages engine foreign_clients::rhea
+in_lane engine engine-rhea-server node_packages engine foreign_servers::rhea
+in_lane engine engine-proton-client proton engine foreign_clients::proton
+in_lane engine engine-proton-server proton engine foreign_servers::proton
+
+in_lane service microsoft-registry node_packages,hub node node/registry.js
+in_lane service microsoft-bulk node_packages,hub node node/bulk.js
+in_lane service microsoft-queries node_packages,hub node node/queries.js
+in_lane service microsoft-configurations node_packages,hub node node/configurations.js
+in_lane service microsoft-jobs node_packages,hub node node/jobs.js
+
+in_lane device microsoft-device node_packages,hub node node/device.js
+in_lane device microsoft-device-websocket node_packages,hub node node/device.js --websocket
+in_lane device microsoft-methods node_packages,hub node node/methods.js
+in_lane device microsoft-methods-websocket node_packages,hub node node/methods.js --websocket
+in_lane device microsoft-digital-twin node_packages,hub node node/digital_twin.js
+in_lane device microsoft-events node_packages,hub node node/events.js
+in_lane device microsoft-x509 node_packages,openssl_program,hub node node/x509.js
+
+# Feedback is shared by all services: those who read it take turns.
+in_lane feedback microsoft-messages node_packages,hub node node/messages.js
+in_lane feedback microsoft-messages-websocket node_packages,hub node node/messages.js --websocket
+in_lane feedback python-messages node_packages,azure_iot_hub,uamqp,hub .venv/bin/python python/messages.py
+in_lane feedback crossed node_packages,hub,examples node node/crossed.js
+in_lane feedback crossed-websocket node_packages,hub,examples node node/crossed.js --websocket
+
+in_lane python python-registry azure_iot_hub,hub .venv/bin/python python/registry.py
+in_lane python python-configurations azure_iot_hub,hub .venv/bin/python python/configurations.py
+in_lane python python-jobs azure_iot_hub,hub .venv/bin/python python/jobs.py
+in_lane python python-methods node_packages,azure_iot_hub,hub .venv/bin/python python/methods.py
+
+run_lanes
 # Last of those that need the hub.
 check hub-ends-cleanly hub stop_hub
 

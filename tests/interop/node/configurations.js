@@ -9,8 +9,15 @@ const hub = registry();
 const configurationId = id('configuration');
 const site = id('site');
 let configuration;
+let target;
+let other;
 
 run('configurations', {
+  // Before the configuration: the hub looks at all devices when it comes, and then every five minutes.
+  async 'a device that it will target, and another'() {
+    [target, other] = [await createDevice('target'), await createDevice('other')];
+    await hub.updateTwin(target.deviceId, { tags: { site } }, '*');
+  },
   async 'add'() {
     ({ responseBody: configuration } = await hub.addConfiguration({
       id: configurationId,
@@ -37,14 +44,13 @@ run('configurations', {
     assert.strictEqual(error.response.statusCode, 404);
   },
   async 'it reaches the devices that it targets, and only those'() {
-    const [target, other] = [await createDevice('target'), await createDevice('other')];
-    await hub.updateTwin(target.deviceId, { tags: { site } }, '*');
     const camera = async (deviceId) => (await hub.getTwin(deviceId)).responseBody.properties.desired.camera;
-    // The hub may take its time.
-    let found;
-    while (!(found = await camera(target.deviceId))) await new Promise((done) => { setTimeout(done, 100); });
-    assert.deepStrictEqual(found, { rate: 5 });
+    assert.deepStrictEqual(await camera(target.deviceId), { rate: 5 });
     assert.strictEqual(await camera(other.deviceId), undefined);
+    const { responseBody: twin } = await hub.getTwin(target.deviceId);
+    assert.deepStrictEqual(twin.configurations, { [configurationId]: { status: 'Applied' } });
+    const { responseBody: seen } = await hub.getConfiguration(configurationId);
+    assert.deepStrictEqual(seen.systemMetrics.results, { targetedCount: 1, appliedCount: 1 });
   },
   async 'update, not the content, not with an old etag'() {
     const changed = { ...configuration, labels: { owner: 'you' }, priority: 9 };

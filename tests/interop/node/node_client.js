@@ -38,19 +38,23 @@ async function main() {
   await client.close();
 }
 
+// Once: each `getTwin` tells the listeners the whole state again.
+let known;
+const twinOf = (client) => (known ??= client.getTwin());
+
 const report = async (client, patch) => {
-  const twin = await client.getTwin();
+  const twin = await twinOf(client);
   await promise((done) => twin.properties.reported.update(patch, done));
 };
 
 let settle;
 const commands = {
   async twin(client) {
-    const { desired, reported } = (await client.getTwin()).properties;
+    const { desired, reported } = (await twinOf(client)).properties;
     return { twin: { desired, reported } };
   },
   async desired(client) {
-    const twin = await client.getTwin();
+    const twin = await twinOf(client);
     twin.on('properties.desired', (update) => print({ desired: update }));
     // `on` subscribes and does not say when that is done; what is sent after it is answered after it.
     await report(client, { listening: true });

@@ -10,24 +10,29 @@ const { createInterface } = require('node:readline');
 
 const root = path.join(__dirname, '..', '..', '..');
 
+// None outlives the script.
+const children = [];
+process.on('exit', () => children.forEach((child) => child.kill()));
+
 function program(command, args, environment = {}) {
   const env = { ...process.env, ...environment };
+  const name = [path.basename(command), ...args].join(' ');
   const child = spawn(command, args, { cwd: root, env, stdio: ['pipe', 'pipe', 'inherit'] });
-  process.on('exit', () => child.kill());
+  children.push(child);
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   return {
     child,
     async line() {
       const { value, done } = await lines.next();
-      assert.ok(!done, `${args.join(' ')} ended without another line`);
+      assert.ok(!done, `${name} ended without another line`);
       return value;
     },
-    // The part in parentheses of the next line, which must look like `pattern`.
+    // The next line, or the part of it in parentheses; it must look like `pattern`.
     async expect(pattern) {
       const line = await this.line();
       const match = pattern.exec(line);
       assert.ok(match, `${pattern} was expected, not: ${line}`);
-      return match[1];
+      return match[1] ?? match[0];
     },
     // The next line as JSON must be this.
     async says(expected) {
@@ -36,7 +41,7 @@ function program(command, args, environment = {}) {
     command: (value) => child.stdin.write(`${JSON.stringify(value)}\n`),
     async ended() {
       const [code, signal] = child.exitCode === null ? await once(child, 'exit') : [child.exitCode];
-      assert.strictEqual(code, 0, `${args.join(' ')} ended with ${code ?? signal}`);
+      assert.strictEqual(code, 0, `${name} ended with ${code ?? signal}`);
     },
     // As Ctrl-C.
     async interrupted() {
@@ -46,8 +51,8 @@ function program(command, args, environment = {}) {
   };
 }
 
-exports.example = (name, args, environment) =>
-  program('cargo', ['run', '--quiet', '--example', name, '--', ...args], environment);
+// Built before; cargo would wait for whoever else builds.
+exports.example = (name, args, environment) => program(path.join(process.env.IOTHUB_EXAMPLES, name), args, environment);
 
 // `node_client.js` as the identity of a connection string; `--websocket` goes along.
 exports.nodeClient = async (text) => {

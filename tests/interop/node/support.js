@@ -41,6 +41,7 @@ exports.moduleString = (deviceId, moduleId, key) =>
 
 // Port 443 for AMQP too: `--websocket` on the command line.
 const websocket = process.argv.includes('--websocket');
+exports.websocket = websocket;
 const { Amqp, AmqpWs } = require('azure-iot-device-amqp');
 exports.deviceTransport = websocket ? AmqpWs : Amqp;
 exports.serviceTransport = websocket ? service.AmqpWs : service.Amqp;

@@ -73,7 +73,7 @@ def later():
     change = Twin(etag="*", tags={"wave": 2})
     made = jobs.create_scheduled_job(one, request(one, start, type="scheduleUpdateTwin", update_twin=change))
     assert made.status in ("scheduled", "queued"), made.status
-    equal(jobs.cancel_scheduled_job(one)["status"], "cancelled")
+    equal(jobs.cancel_scheduled_job(one).status, "cancelled")
     equal(jobs.get_scheduled_job(one).status, "cancelled")
     equal(hub.get_twin(fleet[0]).tags["wave"], 1)
     failure(404, "JobNotFound", jobs.get_scheduled_job, identifier("nothing"))
