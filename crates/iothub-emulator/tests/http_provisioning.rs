@@ -7,7 +7,7 @@ use iothub_common::SymmetricKey;
 use iothub_emulator::LocalHub;
 use iothub_emulator::provisioning::{Attestation, Enrollment, ProvisioningConfig};
 use serde_json::{Value, json};
-use support::{Reply, raw, request, token};
+use support::{Reply, call, raw, request, token};
 
 const SCOPE: &str = "0ne00000001";
 
@@ -76,4 +76,58 @@ async fn refusals_are_json_of_its_own_form() {
     assert!(refusal(&raw(&hub, unversioned.as_bytes()).await, 400, 400_000).contains("api-version"));
     // The hub's own paths have the hub's own refusals.
     ask(&hub, &token, "GET", "/devices/registrations", "").await.refusal(401, "IotHubUnauthorizedAccess");
+}
+
+#[tokio::test]
+async fn enrollments_are_put_and_read_and_deleted() {
+    let hub = LocalHub::start().await.unwrap();
+    let body = json!({
+        "registrationId": "sensor-01",
+        "attestation": { "type": "symmetricKey" },
+        "deviceId": "press-7",
+        "allocationPolicy": "hashed",
+    });
+    let path = "/enrollments/sensor-01";
+    let put = call(&hub, "PUT", path, &[], &body.to_string()).await;
+    assert_eq!(put.status, 200);
+    let document = put.json();
+    assert_eq!(call(&hub, "GET", path, &[], "").await.json(), document);
+    assert_eq!(
+        (&document["provisioningStatus"], &document["allocationPolicy"]),
+        (&json!("enabled"), &json!("hashed"))
+    );
+
+    // With the key that was made for it.
+    let key = document["attestation"]["symmetricKey"]["primaryKey"].as_str().unwrap();
+    let resource = format!("{SCOPE}/registrations/sensor-01");
+    let token = token(&SymmetricKey::from_base64(key).unwrap(), &resource, None, 3600);
+    let register = format!("/{resource}/register");
+    assert_eq!(ask(&hub, &token, "PUT", &register, "{}").await.status, 202);
+    assert_eq!(hub.hub().get_device("press-7").unwrap()["status"], "enabled");
+
+    assert_eq!(call(&hub, "DELETE", path, &[], "").await.status, 204);
+    refusal(&call(&hub, "GET", path, &[], "").await, 404, 404_201);
+    refusal(&ask(&hub, &token, "PUT", &register, "{}").await, 401, 401_002);
+}
+
+#[tokio::test]
+async fn bad_enrollments_are_refused() {
+    let hub = LocalHub::start().await.unwrap();
+    for (path, body) in [
+        ("/enrollments/a", json!({})),
+        ("/enrollments/a", json!({ "attestation": { "type": "tpm" } })),
+        (
+            "/enrollments/a",
+            json!({ "attestation": { "type": "symmetricKey", "symmetricKey": { "primaryKey": "*" } } }),
+        ),
+        ("/enrollments/a", json!({ "registrationId": "b", "attestation": { "type": "symmetricKey" } })),
+        ("/enrollments/a", json!({ "attestation": { "type": "symmetricKey" }, "provisioningStatus": "on" })),
+        ("/enrollmentGroups/a", json!({ "attestation": { "type": "x509" } })),
+        ("/enrollmentGroups/a", json!([])),
+    ] {
+        refusal(&call(&hub, "PUT", path, &[], &body.to_string()).await, 400, 400_000);
+    }
+    let request = request("PUT", "/enrollments/a", &[], r#"{"attestation":{"type":"symmetricKey"}}"#);
+    refusal(&raw(&hub, request.as_bytes()).await, 401, 401_002);
+    refusal(&call(&hub, "POST", "/enrollments/query", &[], "{}").await, 404, 404_000);
 }

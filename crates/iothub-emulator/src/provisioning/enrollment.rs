@@ -2,10 +2,13 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use iothub_common::SymmetricKey;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use crate::hub::{ClientCertificate, DeviceAuthorities};
 
@@ -21,6 +24,9 @@ pub struct Enrollment {
     pub(super) iot_edge: bool,
     /// As a twin PATCH.
     pub(super) initial_twin: Option<Value>,
+    pub(super) etag: String,
+    /// What else was said about it, to be shown again.
+    pub(super) extra: Map<String, Value>,
 }
 
 /// How devices prove who they are.
@@ -56,6 +62,8 @@ impl Enrollment {
             is_enabled: true,
             iot_edge: false,
             initial_twin: None,
+            etag: STANDARD.encode(format!("\"{}\"", Uuid::new_v4())),
+            extra: Map::new(),
         }
     }
 

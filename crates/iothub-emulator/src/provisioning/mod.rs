@@ -3,6 +3,7 @@
 //! No sockets here: `front/http/registrations.rs` speaks for it.
 
 mod attest;
+mod document;
 mod enrollment;
 mod registration;
 
@@ -94,12 +95,19 @@ impl Provisioning {
         enrollments.insert(id, enrollment);
     }
 
-    /// Removes the enrollments, individual and group, with this id. Devices stay on the hub.
-    pub fn remove(&self, id: &str) {
+    /// Removes an enrollment; true when there was one. Devices stay on the hub.
+    pub fn remove(&self, id: &str, is_group: bool) -> bool {
         let id = id.to_ascii_lowercase();
         let mut state = self.lock();
-        state.individuals.remove(&id);
-        state.groups.remove(&id);
+        let enrollments = if is_group { &mut state.groups } else { &mut state.individuals };
+        enrollments.remove(&id).is_some()
+    }
+
+    /// An enrollment by its id.
+    pub fn enrollment(&self, id: &str, is_group: bool) -> Option<Enrollment> {
+        let state = self.lock();
+        let enrollments = if is_group { &state.groups } else { &state.individuals };
+        enrollments.get(&id.to_ascii_lowercase()).cloned()
     }
 
     /// Takes a device's registration. It is decided at once and told later, as in the cloud.
@@ -236,6 +244,7 @@ fn check_id(id: &str) -> Result<(), HubError> {
 pub(crate) fn refused(code: u32, text: impl Into<String>) -> HubError {
     let name = match code {
         401_002 => "Unauthorized",
+        404_201 => "EnrollmentNotFound",
         404_203 => "OperationNotFound",
         _ => "BadRequest",
     };

@@ -13,6 +13,7 @@ mod device_messages;
 mod devices;
 mod digital_twins;
 mod edge;
+mod enrollments;
 mod feedback;
 mod files;
 mod jobs;
@@ -48,6 +49,7 @@ use self::answer::{Answer, Refusal};
 use self::call::{Call, Query};
 use self::router::{Found, Router};
 use self::websocket::Switch;
+use super::listener::Port;
 use super::{amqp, listener};
 use crate::hub::{ClientCertificate, Hub};
 use crate::provisioning::Provisioning;
@@ -65,14 +67,14 @@ pub(crate) struct HttpFront {
     hub: Hub,
     provisioning: Provisioning,
     /// Where AMQP is found without HTTP.
-    amqps_port: u16,
+    amqps_port: Port,
     /// What TLS was shown on the connection that is served.
     certificate: Option<ClientCertificate>,
     router: Arc<Router>,
 }
 
 impl HttpFront {
-    pub(crate) fn new(hub: Hub, provisioning: Provisioning, amqps_port: u16) -> Self {
+    pub(crate) fn new(hub: Hub, provisioning: Provisioning, amqps_port: Port) -> Self {
         Self { hub, provisioning, amqps_port, certificate: None, router: Arc::new(routes::router()) }
     }
 
@@ -110,7 +112,7 @@ impl HttpFront {
             debug!(%error, "HTTP connection ended");
         }
         if let Some(stream) = switch.stream().await {
-            amqp::serve(stream, self.hub.clone(), self.amqps_port, self.certificate.clone(), shutdown).await;
+            amqp::serve(stream, self.hub.clone(), self.amqps_port.get(), self.certificate.clone(), shutdown).await;
         }
     }
 

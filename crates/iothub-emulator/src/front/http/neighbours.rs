@@ -8,7 +8,7 @@ use http::request::Parts;
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use super::{HttpFront, blobs, registrations, router};
+use super::{HttpFront, answer, blobs, body, enrollments, registrations, router};
 
 impl HttpFront {
     /// The answer to a request that is not for the hub; none when it is.
@@ -28,6 +28,14 @@ impl HttpFront {
             ([_, registrations, _, ..], _) if registrations.eq_ignore_ascii_case("registrations") => {
                 let (service, certificate) = (&self.provisioning, self.certificate.as_ref());
                 Some(registrations::serve(service, &segments, head, incoming, certificate, now).await)
+            }
+            _ if enrollments::is_for(&segments) => {
+                let outcome = self.enrollments(&segments, head, incoming).await;
+                body::drain(&head.headers, incoming).await;
+                Some(match outcome {
+                    Ok(answer) => answer::into_response(Ok(answer), now),
+                    Err(error) => registrations::refusal(&error, now),
+                })
             }
             _ => None,
         }

@@ -40,9 +40,7 @@ pub(super) async fn serve(
             refusal(&error, now)
         }
     };
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, JSON);
-    insert(headers, REQUEST_ID, &Uuid::new_v4().to_string());
+    insert(response.headers_mut(), REQUEST_ID, &Uuid::new_v4().to_string());
     response
 }
 
@@ -87,6 +85,7 @@ fn check_body(body: &Bytes, id: &str) -> Result<(), HubError> {
 
 fn answer(service: &Provisioning, segments: &[String], progress: &Progress) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(progress.body.to_string())));
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
     let Some(wait) = progress.retry_after else { return response };
     *response.status_mut() = StatusCode::ACCEPTED;
     let headers = response.headers_mut();
@@ -98,9 +97,10 @@ fn answer(service: &Provisioning, segments: &[String], progress: &Progress) -> R
     response
 }
 
-fn refusal(error: &HubError, now: SystemTime) -> Response<Full<Bytes>> {
+pub(super) fn refusal(error: &HubError, now: SystemTime) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(error.device_body(now)));
     *response.status_mut() = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
     insert(response.headers_mut(), ERROR_CODE, &error.code.to_string());
     response
 }
