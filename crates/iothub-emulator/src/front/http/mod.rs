@@ -49,7 +49,6 @@ use self::answer::{Answer, Refusal};
 use self::call::{Call, Query};
 use self::router::{Found, Router};
 use self::websocket::Switch;
-use super::listener::Port;
 use super::{amqp, listener};
 use crate::hub::{ClientCertificate, Hub};
 use crate::provisioning::Provisioning;
@@ -67,14 +66,14 @@ pub(crate) struct HttpFront {
     hub: Hub,
     provisioning: Provisioning,
     /// Where AMQP is found without HTTP.
-    amqps_port: Port,
+    amqps_port: u16,
     /// What TLS was shown on the connection that is served.
     certificate: Option<ClientCertificate>,
     router: Arc<Router>,
 }
 
 impl HttpFront {
-    pub(crate) fn new(hub: Hub, provisioning: Provisioning, amqps_port: Port) -> Self {
+    pub(crate) fn new(hub: Hub, provisioning: Provisioning, amqps_port: u16) -> Self {
         Self { hub, provisioning, amqps_port, certificate: None, router: Arc::new(routes::router()) }
     }
 
@@ -112,7 +111,7 @@ impl HttpFront {
             debug!(%error, "HTTP connection ended");
         }
         if let Some(stream) = switch.stream().await {
-            amqp::serve(stream, self.hub.clone(), self.amqps_port.get(), self.certificate.clone(), shutdown).await;
+            amqp::serve(stream, self.hub.clone(), self.amqps_port, self.certificate.clone(), shutdown).await;
         }
     }
 
