@@ -14,6 +14,8 @@ use crate::hub::twin::Subject;
 
 /// Rows looked at under one lock.
 const CHUNK: usize = 500;
+/// A page with this many bytes of JSON takes no more rows; that is far above a hundred ordinary twins.
+const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// A query under way.
 pub(super) struct Run<'q> {
@@ -26,6 +28,7 @@ pub(super) struct Run<'q> {
     /// The key of the row looked at last.
     at: Vec<String>,
     result: Collected,
+    bytes: usize,
     /// There is a row after those of this page.
     more: bool,
 }
@@ -48,7 +51,7 @@ impl<'q> Run<'q> {
         } else {
             (after, Collected::Rows(Vec::new()))
         };
-        Ok(Self { query, text, size, left, at, result, more: false })
+        Ok(Self { query, text, size, left, at, result, bytes: 0, more: false })
     }
 
     /// Looks at the next rows; `Break` after the last.
@@ -85,13 +88,15 @@ impl<'q> Run<'q> {
             }
             Collected::Rows(rows) => rows,
         };
-        if rows.len() == self.size {
-            self.more = self.size < self.left;
+        if rows.len() == self.size || self.bytes >= MAX_PAGE_BYTES {
+            self.more = rows.len() < self.left;
             self.at.clear();
             return ControlFlow::Break(());
         }
         let key = key.iter().map(|part| (*part).to_owned()).collect();
-        rows.push((key, project(self.query, row)));
+        let row = project(self.query, row);
+        self.bytes += row.to_string().len();
+        rows.push((key, row));
         ControlFlow::Continue(())
     }
 
