@@ -172,8 +172,9 @@ hub() {
   (cd "$root" && cargo build --quiet --bin iothub-emulator -p iothub-emulator) >"$scratch/log" 2>&1 ||
     { cat "$scratch/log" >&2; echo "the local hub does not build"; return 2; }
   mkdir -p "$scratch/hub"
+  export IOTHUB_EDGE_WORKLOAD=unix://$scratch/workload.sock
   "$target/debug/iothub-emulator" --hostname localhost --https-port 443 --amqps-port 5671 \
-    --state-dir "$scratch/hub" >"$scratch/ready" 2>"$scratch/hub-log" </dev/null &
+    --state-dir "$scratch/hub" --edge-workload "$IOTHUB_EDGE_WORKLOAD" >"$scratch/ready" 2>"$scratch/hub-log" </dev/null &
   hub_pid=$!
   until grep -q '^ready' "$scratch/ready"; do
     if ! kill -0 "$hub_pid" 2>/dev/null; then
@@ -267,6 +268,9 @@ in_lane device microsoft-methods-websocket node_packages,hub node node/methods.j
 in_lane device microsoft-digital-twin node_packages,hub node node/digital_twin.js
 in_lane device microsoft-events node_packages,hub node node/events.js
 in_lane device microsoft-x509 node_packages,openssl_program,hub node node/x509.js
+in_lane device microsoft-x509-websocket node_packages,openssl_program,hub node node/x509.js --websocket
+in_lane device microsoft-edge node_packages,hub node node/edge.js
+in_lane device microsoft-edge-websocket node_packages,hub node node/edge.js --websocket
 
 # Feedback is shared by all services: those who read it take turns.
 in_lane feedback microsoft-messages node_packages,hub node node/messages.js
