@@ -100,6 +100,10 @@ impl Connection {
 
     pub(super) fn on_session_frame(&mut self, channel: u16, body: FrameBody) {
         let Some(&id) = self.by_remote_channel.get(&channel) else {
+            // rhea goes on settling what was on its way when it ended its session, and asking for more.
+            if matches!(body, FrameBody::Disposition(_) | FrameBody::Flow(_)) {
+                return;
+            }
             return self.fail("a frame on a channel without a session");
         };
         if let FrameBody::End(end) = body {

@@ -452,3 +452,33 @@ fn ended_sessions_free_their_channel_and_name_their_links() {
     assert!(pair.client.sessions.is_empty() && pair.server.sessions.is_empty());
     assert!(pair.server.links.is_empty() && pair.server.by_remote_channel.is_empty());
 }
+
+/// As rhea does when transfers cross its end.
+#[test]
+fn what_is_settled_after_the_end_of_its_session_is_void() {
+    let mut pair = Pair::new();
+    pair.link(AttachOptions::receiver("r", "/queue", Credit::Auto(10)), ACCEPT);
+    let channel = pair.server.sessions.values().next().unwrap().remote_channel.unwrap();
+    let flow = pair.client.session_flow(SessionId(channel)).unwrap();
+    pair.client.end(SessionId(channel), None);
+    pair.exchange();
+    assert!(pair.server.sessions.is_empty());
+    let disposition = Disposition {
+        role: Role::Receiver,
+        first: 0,
+        last: None,
+        settled: true,
+        state: Some(DeliveryState::Accepted(Accepted {})),
+        batchable: false,
+    };
+    for body in [FrameBody::Disposition(disposition), FrameBody::Flow(flow)] {
+        pair.server.handle_frame(Frame::new(channel, body), pair.now);
+    }
+    pair.exchange();
+    // The connection is still good for another session.
+    pair.link(AttachOptions::sender("s", "/events"), ACCEPT);
+    let end = fe2o3_amqp_types::performatives::End { error: None };
+    pair.server.handle_frame(Frame::new(channel + 100, FrameBody::End(end)), pair.now);
+    pair.exchange();
+    assert!(pair.server_events().iter().any(|e| matches!(e, Event::Closed(CloseCause::Protocol(_)))));
+}
