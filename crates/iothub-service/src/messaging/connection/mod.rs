@@ -3,7 +3,7 @@
 //! Handles send commands; the task alone knows the connection. `actor` connects and connects again, `serve` is what
 //! happens while the connection is up, the other files are the parts of it that need no connection: messages on
 //! their way (`outbox`), questions (`requests`), links that receive (`receiver`, `attachment`), what they bring
-//! (`mailbox`) and what becomes of it (`settlements`).
+//! (`mailbox`) and what becomes of it (`settlements`, `settling`).
 
 mod actor;
 mod attachment;
@@ -14,6 +14,7 @@ mod receiver;
 mod requests;
 mod serve;
 mod settlements;
+mod settling;
 
 use std::fmt;
 use std::pin::Pin;

@@ -1,6 +1,5 @@
 //! While the connection is up: links as they are needed, messages out and in, their outcomes, token renewal.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
@@ -10,7 +9,7 @@ use iothub_amqp::message::fields;
 use iothub_amqp::proto::{AttachOptions, Delivery, Event, LinkId, Outgoing};
 use iothub_amqp::serde_amqp::Value;
 use iothub_amqp::types::definitions::Error as AmqpError;
-use iothub_amqp::types::messaging::{Accepted, DeliveryState, Rejected};
+use iothub_amqp::types::messaging::Accepted;
 use iothub_amqp::types::performatives::Attach;
 use iothub_common::{Error, ErrorKind, Result, Subject};
 use tokio::time::Instant;
@@ -21,7 +20,8 @@ use super::attachment::{Attachment, Next, STOLEN};
 use super::connect::{KEY, Proof, Wire, proof};
 use super::mailbox::Item;
 use super::settlements::{DeliveryName, Lock, Settlement, Verdict};
-use super::{Reply, USER_AGENT, closed_error, timed_out};
+use super::settling::Settling;
+use super::{USER_AGENT, closed_error};
 
 /// Where messages to devices go (amqp.md 5.1).
 const DEVICE_BOUND: &str = "/messages/devicebound";
@@ -47,8 +47,7 @@ struct Up {
     wire: Wire,
     /// The link for messages to devices.
     sender: Attachment,
-    /// Who waits for the hub to confirm an outcome, and until when.
-    settling: HashMap<(LinkId, u32), (Reply<()>, Instant)>,
+    settling: Settling,
     /// A new token that is being fetched, and the turn it is for.
     renewing: Option<BoxFuture<'static, Result<Proof>>>,
     due: Option<Due>,
@@ -59,7 +58,7 @@ impl Actor {
         let mut up = Up {
             wire,
             sender: Attachment::new(&self.settings.retry),
-            settling: HashMap::new(),
+            settling: Settling::default(),
             renewing: None,
             due: None,
         };
@@ -202,7 +201,7 @@ impl Actor {
                     up.sender.works();
                 }
             }
-            Event::Settled { link, delivery, state } => up.on_settled(link, delivery, state.as_ref()),
+            Event::Settled { link, delivery, state } => up.settling.done(link, delivery, state.as_ref()),
             Event::Attached { link, attach } => self.on_attached(up, link, &attach),
             Event::Detached { link, error } => self.on_detached(up, link, error.as_ref()),
             Event::Ended { error, .. } => return Err(link_error(error.as_ref(), &subject)),
@@ -234,7 +233,7 @@ impl Actor {
         let settings = self.settings.clone();
         let condition = error.map(iothub_amqp::condition);
         let error = link_error(error, &Subject::Hub(&settings.endpoint.host));
-        up.forget_locks(Some(link));
+        up.settling.lost(Some(link));
         let next = if up.sender.link() == Some(link) {
             self.outbox.on_lost(&error);
             let next = up.sender.lost(condition.as_deref(), &error, now);
@@ -317,7 +316,7 @@ impl Actor {
             } else if settled {
                 reply.send(Ok(())).ok();
             } else {
-                up.settling.insert((delivery.link, delivery.id), (reply, deadline));
+                up.settling.insert(delivery.link, delivery.id, reply, deadline);
             }
         }
     }
@@ -325,14 +324,16 @@ impl Actor {
     fn link_deadline(&self, up: &Up) -> Option<Instant> {
         let sender = up.sender.deadline().filter(|_| !self.outbox.is_empty());
         let receivers = self.receivers.values().filter_map(|receiver| receiver.attachment.deadline()).min();
-        let settling = up.settling.values().map(|(_, deadline)| *deadline).min();
-        [up.wire.tokens.next_deadline(), sender, receivers, settling].into_iter().flatten().min()
+        [up.wire.tokens.next_deadline(), sender, receivers, up.settling.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn on_timer(&mut self, up: &mut Up) -> Result<()> {
         let now = Instant::now();
         self.expire(now);
-        up.expire_settling(now);
+        up.settling.expire(now);
         let late = up.sender.is_late(now)
             || self.requests.is_late(now)
             || self.receivers.values().any(|receiver| receiver.attachment.is_late(now));
@@ -376,36 +377,7 @@ impl Actor {
         for receiver in self.receivers.values_mut() {
             receiver.disconnected();
         }
-        up.forget_locks(None);
-    }
-}
-
-impl Up {
-    /// The hub says whether an outcome came in time.
-    fn on_settled(&mut self, link: LinkId, delivery: u32, state: Option<&DeliveryState>) {
-        let Some((reply, _)) = self.settling.remove(&(link, delivery)) else { return };
-        let result = match state {
-            Some(DeliveryState::Rejected(Rejected { error: Some(error) })) => Err(refused(error)),
-            _ => Ok(()),
-        };
-        // Nobody listens when the caller dropped its future.
-        reply.send(result).ok();
-    }
-
-    fn expire_settling(&mut self, now: Instant) {
-        for (_, (reply, _)) in self.settling.extract_if(|_, (_, deadline)| *deadline <= now) {
-            reply.send(Err(timed_out(true, None).with_may_have_been_applied(true))).ok();
-        }
-    }
-
-    /// Messages of a link, or of all links, are not ours any more.
-    fn forget_locks(&mut self, link: Option<LinkId>) {
-        let gone = |of: &(LinkId, u32)| link.is_none_or(|link| link == of.0);
-        for (_, (reply, _)) in self.settling.extract_if(|of, _| gone(of)) {
-            let message = "the connection was lost before the hub confirmed the outcome of the message";
-            let error = Error::new(ErrorKind::Unavailable, message).with_may_have_been_applied(true);
-            reply.send(Err(error)).ok();
-        }
+        up.settling.lost(None);
     }
 }
 
@@ -414,21 +386,6 @@ fn stolen(error: &Error) -> Error {
     Error::new(ErrorKind::Unavailable, "another reader, with an owner level, has it to itself")
         .with_hub_code(STOLEN)
         .with_source(error.clone())
-}
-
-/// The lock had ended: C# expects `amqp:not-found` or `com.microsoft:message-lock-lost` (amqp.md 3.5).
-fn refused(error: &AmqpError) -> Error {
-    match iothub_amqp::condition(error).as_str() {
-        "amqp:not-found" | "com.microsoft:message-lock-lost" => Error::new(
-            ErrorKind::PreconditionFailed,
-            "the message was held for too long: the hub hands it out again",
-        )
-        .with_hub_code("DeviceMessageLockLost"),
-        condition => Error::new(
-            ErrorKind::Rejected,
-            format!("the hub refused the outcome of the message: {condition}"),
-        ),
-    }
 }
 
 async fn proof_of(renewing: &mut Option<BoxFuture<'static, Result<Proof>>>) -> Result<Proof> {
