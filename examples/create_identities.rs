@@ -32,8 +32,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let module = registry.get_module(&module.device_id, &module.module_id).await?;
 
     let no_key = "this identity has no symmetric key, so it has no connection string";
-    println!("device connection string = \"{}\"", device.connection_string(registry.host_name()).ok_or(no_key)?);
-    println!("module connection string = \"{}\"", module.connection_string(registry.host_name()).ok_or(no_key)?);
+    println!(
+        "device connection string = \"{}\"",
+        device.connection_string(registry.host_name()).ok_or(no_key)?
+    );
+    println!(
+        "module connection string = \"{}\"",
+        module.connection_string(registry.host_name()).ok_or(no_key)?
+    );
     hub.shutdown().await;
     Ok(())
 }

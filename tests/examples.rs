@@ -157,6 +157,34 @@ async fn provision_device_gets_a_hub_and_uses_it() {
 }
 
 #[tokio::test]
+async fn a_query_goes_on_in_a_new_process_from_its_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = LocalHub::builder().state_dir(dir.path()).start().await.unwrap();
+    let registry =
+        Registry::from_connection_string_with(&hub.connection_string(), hub.client_options()).unwrap();
+    let ids: Vec<_> = (0..250).map(|n| format!("device-{n:03}")).collect();
+    let report = within(registry.create_devices(ids.clone()).report()).await;
+    assert!(report.failed.is_empty());
+
+    let (mut seen, mut token) = (Vec::new(), None::<String>);
+    loop {
+        let mut command = example("page_through");
+        let text = output(command.args(token.take()).envs(hub_env(&hub))).await;
+        for line in text.lines() {
+            match line.strip_prefix("token ") {
+                Some(next) => token = Some(next.to_owned()),
+                None => seen.push(line.to_owned()),
+            }
+        }
+        if token.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, ids, "each once, none missing");
+    within(hub.shutdown()).await;
+}
+
+#[tokio::test]
 async fn examples_say_what_is_wrong_with_their_environment() {
     let bench = Bench::start().await;
     let mut command = example("create_identities");

@@ -6,7 +6,7 @@
 //!
 //! The same seed gives the same schedule of faults. Ends with a table, and with an error when a promise was broken:
 //! a desired change missed or seen backwards, a confirmed report or message lost, a call that did not end.
-#![allow(clippy::print_stdout, clippy::unwrap_used)]
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 #[path = "../../tests/support/cable.rs"]
 mod cable;
