@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use iothub_common::{ClientOptions, TlsConfig};
@@ -10,7 +11,7 @@ use tracing::info;
 
 use crate::front::amqp;
 use crate::front::http::HttpFront;
-use crate::front::listener::{self, Listener, Tasks};
+use crate::front::listener::{self, Listener, Port, Tasks};
 use crate::front::workload::{self, WorkloadListener};
 use crate::hub::{Clock, DeviceAuthorities, Hub, HubConfig, HubError, MessagingConfig, Policy};
 use crate::provisioning::{Provisioning, ProvisioningConfig};
@@ -44,7 +45,10 @@ pub struct LocalHub {
     ca_file: Option<PathBuf>,
     env_file: Option<PathBuf>,
     https_port: u16,
-    amqps_port: u16,
+    amqps_port: Port,
+    amqps: Mutex<Tasks>,
+    amqps_tls: rustls::ServerConfig,
+    addresses: Vec<IpAddr>,
     workload_uri: Option<String>,
     tasks: Tasks,
 }
@@ -81,7 +85,7 @@ impl LocalHub {
     pub fn client_options(&self) -> ClientOptions {
         ClientOptions {
             https_port: Some(self.https_port),
-            amqps_port: Some(self.amqps_port),
+            amqps_port: Some(self.amqps_port()),
             tls: self.trust.clone(),
             ..ClientOptions::default()
         }
@@ -109,7 +113,7 @@ impl LocalHub {
 
     /// The port for AMQP.
     pub fn amqps_port(&self) -> u16 {
-        self.amqps_port
+        self.amqps_port.get()
     }
 
     /// The environment an IoT Edge runtime gives to a module, for programs that are to run as one; see
@@ -157,6 +161,39 @@ impl LocalHub {
         self.hub.advance(by);
     }
 
+    /// Moves AMQP to another free port, which is returned, as a hub that fails over moves to another address: the old
+    /// port is closed, its connections are closed with `amqp:connection:forced`. From now on
+    /// [`amqps_port`](Self::amqps_port) and [`client_options`](Self::client_options) name the new port, `hub.env` does
+    /// not; clients that are there have to be told, as nothing takes the place of DNS here. AMQP in WebSockets and REST
+    /// stay where they are.
+    ///
+    /// Dropping the future changes nothing.
+    ///
+    /// # Errors
+    /// When the system gives no port; then nothing has changed.
+    pub async fn failover(&self) -> Result<u16, StartError> {
+        let listener = Listener::bind(&self.addresses, 0).await?;
+        let port = listener.port();
+        self.amqps_port.set(port);
+        self.hub.tally().fault("failover");
+        self.serve_amqps(listener);
+        info!(host = self.host_name(), amqps_port = port, "hub failed over");
+        Ok(port)
+    }
+
+    /// Serves AMQP on a port, and no longer where it did before.
+    fn serve_amqps(&self, listener: Listener) {
+        let tasks = self.tasks.part();
+        let (hub, port, shutdown) = (self.hub.clone(), listener.port(), tasks.shutdown.clone());
+        listener::serve(listener, self.amqps_tls.clone(), &tasks, move |stream, _peer| {
+            let certificate = listener::certificate(&stream);
+            amqp::serve(stream, hub.clone(), port, certificate, shutdown.clone())
+        });
+        // Nothing panics while it is held.
+        let mut serving = self.amqps.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *serving, tasks).shutdown.cancel();
+    }
+
     /// What `hub.env` holds: ports only where a client could not guess them.
     fn environment(&self, state: &StateDir) -> Vec<(&'static str, String)> {
         let mut variables = vec![
@@ -166,8 +203,8 @@ impl LocalHub {
         if self.https_port != STANDARD_HTTPS {
             variables.push(("IOTHUB_HTTPS_PORT", self.https_port.to_string()));
         }
-        if self.amqps_port != STANDARD_AMQPS {
-            variables.push(("IOTHUB_AMQPS_PORT", self.amqps_port.to_string()));
+        if self.amqps_port() != STANDARD_AMQPS {
+            variables.push(("IOTHUB_AMQPS_PORT", self.amqps_port().to_string()));
         }
         variables
     }
@@ -198,7 +235,7 @@ impl fmt::Debug for LocalHub {
         f.debug_struct("LocalHub")
             .field("host_name", &self.host_name())
             .field("https_port", &self.https_port)
-            .field("amqps_port", &self.amqps_port)
+            .field("amqps_port", &self.amqps_port())
             .finish_non_exhaustive()
     }
 }
@@ -348,7 +385,10 @@ impl LocalHubBuilder {
             ca_file: state.as_ref().map(StateDir::ca_file),
             env_file: None,
             https_port,
-            amqps_port,
+            amqps_port: Port::new(amqps_port),
+            amqps: Mutex::default(),
+            amqps_tls: tls_amqps,
+            addresses: self.addresses,
             workload_uri: workload.as_ref().map(ToString::to_string),
             tasks: Tasks::default(),
         };
@@ -363,15 +403,12 @@ impl LocalHubBuilder {
         if let Some(listener) = workload {
             workload::serve(listener, hub.clone(), running.ca_pem.clone(), &running.tasks);
         }
-        let front = HttpFront::new(hub.clone(), running.provisioning.clone(), amqps_port);
+        let front = HttpFront::new(hub.clone(), running.provisioning.clone(), running.amqps_port.clone());
         listener::serve(https, tls_https, &running.tasks, {
             let shutdown = shutdown.clone();
             move |stream, _peer| front.clone().serve(stream, shutdown.clone())
         });
-        listener::serve(amqps, tls_amqps, &running.tasks, move |stream, _peer| {
-            let certificate = listener::certificate(&stream);
-            amqp::serve(stream, hub.clone(), amqps_port, certificate, shutdown.clone())
-        });
+        running.serve_amqps(amqps);
 
         // After the ports are open and served: who reads the file may connect at once.
         if let Some(state) = &state {

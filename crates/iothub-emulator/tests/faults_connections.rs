@@ -168,7 +168,7 @@ async fn new_connections_are_closed_or_met_with_silence() {
     let mut stream = tls(&hub).await;
     stream.write_all(b"AMQP\0\x01\0\0").await.unwrap();
     stream.flush().await.unwrap();
-    while hub.hub().counters().faults["refuseConnections"] < 2 {
+    while !hub.hub().counters().faults.contains_key("silenceNewConnections") {
         tokio::task::yield_now().await;
     }
     assert!(stream.read(&mut [0; 1]).now_or_never().is_none());
@@ -194,7 +194,7 @@ async fn tokens_are_refused_or_not_answered() {
     let mut second = Client::open(&hub).await;
     {
         let mut asked = Box::pin(second.put_token(&token));
-        while hub.hub().counters().faults.get("swallowTokens").is_none() {
+        while !hub.hub().counters().faults.contains_key("swallowTokens") {
             assert!(asked.as_mut().now_or_never().is_none());
             tokio::task::yield_now().await;
         }

@@ -482,3 +482,16 @@ fn what_is_settled_after_the_end_of_its_session_is_void() {
     pair.exchange();
     assert!(pair.server_events().iter().any(|e| matches!(e, Event::Closed(CloseCause::Protocol(_)))));
 }
+
+#[test]
+fn flows_leave_next_incoming_id_out_when_they_are_told_to() {
+    let mut server = Config::new("server");
+    server.omit_next_incoming_id = true;
+    let mut pair = Pair::with(Config::new("client"), server);
+    let (ours, theirs) = pair.link(AttachOptions::sender("s", "/events"), ACCEPT);
+    let session = pair.server.session_of(theirs).unwrap();
+    assert_eq!(pair.server.session_flow(session).unwrap().next_incoming_id, None);
+    pair.client.send(ours, numbered(1));
+    pair.exchange();
+    assert_eq!(messages(pair.server_events()).len(), 1);
+}

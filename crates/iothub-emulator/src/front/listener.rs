@@ -6,6 +6,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -103,6 +104,24 @@ fn no_such_family(error: &io::Error) -> bool {
         || matches!(error.raw_os_error(), Some(97 | 47 | 10047))
 }
 
+/// Where a protocol is found now; clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Port(Arc<AtomicU16>);
+
+impl Port {
+    pub(crate) fn new(port: u16) -> Self {
+        Self(Arc::new(AtomicU16::new(port)))
+    }
+
+    pub(crate) fn get(&self) -> u16 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, port: u16) {
+        self.0.store(port, Ordering::Relaxed);
+    }
+}
+
 /// How the tasks of one hub are started and ended.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tasks {
@@ -112,6 +131,13 @@ pub(crate) struct Tasks {
     pub(crate) shutdown: CancellationToken,
     /// Drop what is still open.
     pub(crate) kill: CancellationToken,
+}
+
+impl Tasks {
+    /// The same with an end of their own, which comes no later.
+    pub(crate) fn part(&self) -> Self {
+        Self { shutdown: self.shutdown.child_token(), ..self.clone() }
+    }
 }
 
 /// Accepts on all sockets of `listener` and hands each connection to `handler` once TLS stands, until shutdown.

@@ -31,8 +31,8 @@ pub struct Counters {
     pub telemetry_accepted: u64,
     /// Changes of desired properties that were handed to a link.
     pub notifications_sent: u64,
-    /// Faults that happened, by [`Effect::name`](super::Effect::name) and [`Disruption::name`](super::Disruption::name);
-    /// those a message asked for are called after their operation, like `InvokeThrottling`.
+    /// Faults that happened, by [`Effect::name`](super::Effect::name) and [`Disruption::name`](super::Disruption::name),
+    /// those asked for in messages too (amqp.md 7), and `failover`.
     pub faults: BTreeMap<&'static str, u64>,
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::Hub;
-use super::error::HubError;
+use super::error::{ErrorCode, HubError};
 use super::faults::Disruption;
 use super::messaging::Lane;
 use super::registry::State;
@@ -219,6 +219,16 @@ impl Mailbox {
         letters.claims.len() < before
     }
 
+    /// What was pushed is of no use any more: the twin has to be read again.
+    fn outdated(&self) {
+        let mut letters = self.lock();
+        if letters.subscribed {
+            letters.overflow();
+        }
+        drop(letters);
+        self.wake.notify_one();
+    }
+
     fn gone(&self, error: HubError) {
         self.lock().gone(error);
         self.wake.notify_one();
@@ -233,15 +243,18 @@ impl Letters {
         let bytes = self.bytes + notification.body.len();
         let full = self.waiting.len() >= MAX_WAITING || bytes > MAX_WAITING_BYTES;
         if full && !self.waiting.is_empty() {
-            // What waits is of no use to a client that has to read the whole twin.
-            self.subscribed = false;
-            self.clear();
-            self.waiting.push_back(Push::Overflow);
-            return;
+            return self.overflow();
         }
         self.bytes = bytes;
         self.waiting
             .push_back(Push::Desired { version: notification.version, body: notification.body.clone() });
+    }
+
+    fn overflow(&mut self) {
+        // What waits is of no use to a client that has to read the whole twin.
+        self.subscribed = false;
+        self.clear();
+        self.waiting.push_back(Push::Overflow);
     }
 
     fn gone(&mut self, error: HubError) {
@@ -333,6 +346,44 @@ impl Live {
                 mailbox.post(Push::Waiting(lane));
             }
         }
+    }
+
+    /// Sends away who is not in the state that took the place of another, or is somebody else there. Their mailboxes
+    /// are returned. The others are told that their twins may have changed.
+    pub(super) fn replaced(
+        &mut self,
+        before: &State,
+        state: &mut State,
+        hub_name: &str,
+        now: Timestamp,
+    ) -> Vec<Arc<Mailbox>> {
+        let generation = |state: &State, identity: &Identity| {
+            state.record(identity).ok().map(|record| record.generation())
+        };
+        let mut gone = Vec::new();
+        self.connections.retain(|identity, mailboxes| {
+            let same = generation(before, identity) == generation(state, identity);
+            let error = match state.check_usable(identity, hub_name) {
+                Ok(()) if same => None,
+                Ok(()) => Some(HubError::new(
+                    ErrorCode::DeviceNotFound,
+                    format!("{identity} at IotHub {hub_name} is another one now."),
+                )),
+                Err(error) => Some(error),
+            };
+            let Some(error) = error else {
+                // It was there just now.
+                if let Ok(record) = state.record_mut(identity) {
+                    record.presence.set_connected(true, now);
+                }
+                mailboxes.iter().for_each(|mailbox| mailbox.outdated());
+                return true;
+            };
+            mailboxes.iter().for_each(|mailbox| mailbox.gone(error.clone()));
+            gone.append(mailboxes);
+            false
+        });
+        gone
     }
 
     /// Sends away who may not be connected any more, after a write to a device or one of its modules. Their

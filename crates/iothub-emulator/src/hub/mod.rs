@@ -20,6 +20,7 @@ mod precondition;
 mod query;
 mod registry;
 mod schedule;
+mod snapshot;
 mod timestamp;
 mod token;
 mod transfer;
@@ -56,6 +57,7 @@ pub use messaging::{
 pub use policy::{Policy, Rights};
 pub use precondition::Precondition;
 pub use query::{Page, PageRequest};
+pub use snapshot::Snapshot;
 pub use token::{Grant, Who};
 
 use self::configurations::Configurations;

@@ -14,6 +14,8 @@ pub(super) enum Access {
     Everyone,
     /// A token of a policy with these rights.
     Right(Rights),
+    /// A token of a policy with all rights; the hub's own switches, which no fault hits.
+    Admin,
     /// A token that allows to act as the device or module in the path, or its certificate.
     Identity,
     /// A token of a service, or of a module where the hub is its gateway.

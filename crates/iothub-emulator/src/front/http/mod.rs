@@ -4,6 +4,7 @@
 //! step that objects gives the answer. What the hub says and why is cited from the protocol reference (`rest.md`).
 
 mod access;
+mod admin;
 mod answer;
 mod blobs;
 mod body;
@@ -49,8 +50,9 @@ use self::answer::{Answer, Refusal};
 use self::call::{Call, Query};
 use self::router::{Found, Router};
 use self::websocket::Switch;
+use super::listener::Port;
 use super::{amqp, listener};
-use crate::hub::{ClientCertificate, Hub};
+use crate::hub::{ClientCertificate, Hub, Rights};
 use crate::provisioning::Provisioning;
 
 /// From the first byte of a request to the end of its headers, and how long an idle connection is kept.
@@ -66,14 +68,14 @@ pub(crate) struct HttpFront {
     hub: Hub,
     provisioning: Provisioning,
     /// Where AMQP is found without HTTP.
-    amqps_port: u16,
+    amqps_port: Port,
     /// What TLS was shown on the connection that is served.
     certificate: Option<ClientCertificate>,
     router: Arc<Router>,
 }
 
 impl HttpFront {
-    pub(crate) fn new(hub: Hub, provisioning: Provisioning, amqps_port: u16) -> Self {
+    pub(crate) fn new(hub: Hub, provisioning: Provisioning, amqps_port: Port) -> Self {
         Self { hub, provisioning, amqps_port, certificate: None, router: Arc::new(routes::router()) }
     }
 
@@ -111,7 +113,8 @@ impl HttpFront {
             debug!(%error, "HTTP connection ended");
         }
         if let Some(stream) = switch.stream().await {
-            amqp::serve(stream, self.hub.clone(), self.amqps_port, self.certificate.clone(), shutdown).await;
+            let (hub, port) = (self.hub.clone(), self.amqps_port.get());
+            amqp::serve(stream, hub, port, self.certificate.clone(), shutdown).await;
         }
     }
 
@@ -156,12 +159,13 @@ impl HttpFront {
         let grant = match route.access {
             Access::Everyone => None,
             Access::Right(right) => Some(access::authorize(&self.hub, headers, &segments, right)?),
+            Access::Admin => Some(access::authorize(&self.hub, headers, &segments, Rights::ALL)?),
             Access::MethodCaller => Some(edge::authorize_method(&self.hub, headers, &segments)?),
             Access::Identity => {
                 access::authorize_identity(&self.hub, headers, &params, self.certificate.as_ref())?
             }
         };
-        if !matches!(route.access, Access::Everyone) {
+        if !matches!(route.access, Access::Everyone | Access::Admin) {
             let faults = self.hub.faults();
             if let Some(delay) = faults.http_delay() {
                 // A time the clock cannot show never comes; the client gives up.

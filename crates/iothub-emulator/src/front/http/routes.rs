@@ -5,8 +5,8 @@ use http::Method;
 use super::access::Access;
 use super::router::Router;
 use super::{
-    configurations, device_messages, devices, digital_twins, feedback, files, jobs, methods, modules, query,
-    statistics, transfers, twins,
+    admin, configurations, device_messages, devices, digital_twins, feedback, files, jobs, methods, modules,
+    query, statistics, transfers, twins,
 };
 use crate::hub::Rights;
 
@@ -24,6 +24,17 @@ pub(super) fn router() -> Router {
 
     Router::default()
         .on(GET, "/health", Access::Everyone, statistics::health)
+        .unversioned()
+        // Of this hub only
+        .on(POST, "/admin/faults", Access::Admin, admin::add_fault)
+        .unversioned()
+        .on(DELETE, "/admin/faults", Access::Admin, admin::clear_faults)
+        .unversioned()
+        .on(GET, "/admin/counters", Access::Admin, admin::counters)
+        .unversioned()
+        .on(POST, "/admin/clock", Access::Admin, admin::advance)
+        .unversioned()
+        .on(POST, "/admin/reset", Access::Admin, admin::reset)
         .unversioned()
         // Identities (rest.md 3 and 4)
         .on(GET, "/devices", REGISTRY_READ, devices::list)

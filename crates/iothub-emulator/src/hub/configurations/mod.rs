@@ -33,6 +33,13 @@ pub(super) struct Configurations {
     next_run: Option<SystemTime>,
 }
 
+impl Configurations {
+    /// Forgets all; their settings are to be gone already.
+    pub(super) fn clear(&mut self) {
+        self.all.clear();
+    }
+}
+
 impl Hub {
     /// Creates a configuration, or updates it when `pre` is an `If-Match`, and applies it to all twins it targets.
     ///

@@ -134,6 +134,16 @@ impl Rule {
     }
 }
 
+impl TelemetryRefusal {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Throttled => "throttleTelemetry",
+            Self::Quota => "exceedTelemetryQuota",
+            Self::Unauthorized => "refuseTelemetry",
+        }
+    }
+}
+
 impl Effect {
     /// How it is called in [`Counters::faults`](crate::hub::Counters::faults) and over HTTP.
     pub fn name(&self) -> &'static str {
@@ -142,14 +152,16 @@ impl Effect {
             Self::DelayTwinReplies(_) => "delayTwinReplies",
             Self::DelayNotifications(_) => "delayNotifications",
             Self::ReorderNotifications => "reorderNotifications",
-            Self::RefuseConnections(_) => "refuseConnections",
+            Self::RefuseConnections(Reception::Close) => "closeNewConnections",
+            Self::RefuseConnections(Reception::Silence) => "silenceNewConnections",
             Self::RefuseTokens(_) => "refuseTokens",
             Self::SwallowTokens => "swallowTokens",
-            Self::RefuseTelemetry(_) => "refuseTelemetry",
+            Self::RefuseTelemetry(refusal) => refusal.name(),
             Self::SlowHttp(_) => "slowHttp",
             Self::FailHttp(_) => "failHttp",
             Self::ThrottleHttp(_) => "throttleHttp",
-            Self::Redirect { .. } => "redirect",
+            Self::Redirect { whole_connection: true, .. } => "redirectConnections",
+            Self::Redirect { whole_connection: false, .. } => "redirectLinks",
             Self::OmitNextIncomingId => "omitNextIncomingId",
             Self::QueryLag(_) => "queryLag",
         }

@@ -33,6 +33,14 @@ pub(super) struct Jobs {
     all: BTreeMap<String, Job>,
 }
 
+impl Jobs {
+    /// Stops and forgets all.
+    pub(super) fn clear(&mut self) {
+        self.all.values().for_each(|job| job.stop.cancel());
+        self.all.clear();
+    }
+}
+
 impl Hub {
     /// Creates a job. It is carried out by [`run`](Self::run) when its time has come, at once when it has no start
     /// time.

@@ -60,6 +60,14 @@ impl Default for Signals {
 }
 
 impl Messaging {
+    /// Forgets all messages. Readers stay, and go on with the next event.
+    pub(super) fn clear(&mut self) {
+        self.boxes = Boxes::default();
+        self.feedback = Feedback::default();
+        self.files = Notices::default();
+        self.events.clear();
+    }
+
     fn deadline(&self) -> Option<SystemTime> {
         [self.boxes.deadline(), self.feedback.deadline(), self.files.deadline()].into_iter().flatten().min()
     }

@@ -26,6 +26,19 @@ pub(in crate::hub) struct State {
 pub(super) const MAX_IDENTITIES: usize = 1_000_000;
 
 impl State {
+    /// Forgets everything, except what was used up; returns what was there.
+    pub(in crate::hub) fn clear(&mut self) -> Self {
+        self.restore(Self::default())
+    }
+
+    /// Becomes another state; returns what was there. No etag or generation of either is given out again.
+    pub(in crate::hub) fn restore(&mut self, other: Self) -> Self {
+        let before = std::mem::replace(self, other);
+        self.last_etag = self.last_etag.max(before.last_etag);
+        self.last_generation = self.last_generation.max(before.last_generation);
+        before
+    }
+
     pub(in crate::hub) fn devices(&self) -> impl Iterator<Item = &Device> {
         self.devices.values()
     }

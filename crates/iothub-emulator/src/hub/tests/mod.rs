@@ -7,6 +7,7 @@ mod events;
 mod files;
 mod live;
 mod methods;
+mod snapshot;
 mod tokens;
 
 use serde_json::json;

@@ -107,7 +107,7 @@ impl Peer {
                     self.end_session(engine, session, &fault.reason);
                 }
                 Operation::Refuse(refused) => {
-                    self.hub.tally().fault("refuseTelemetry");
+                    self.hub.tally().fault(refused.name());
                     self.faults.refusing.push(Refusing { identity, refused, until: now + fault.duration });
                 }
                 Operation::Nothing => {}

@@ -126,6 +126,13 @@ pub(in crate::hub) struct Events {
     readers: Readers,
 }
 
+impl Events {
+    /// Forgets all events.
+    pub(in crate::hub) fn clear(&mut self) {
+        self.partitions.values_mut().for_each(Partition::clear);
+    }
+}
+
 struct Origin {
     identity: Identity,
     generation: u64,

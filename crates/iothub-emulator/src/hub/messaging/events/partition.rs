@@ -48,6 +48,12 @@ impl Partition {
         self.expire(now, retention);
     }
 
+    /// Forgets all events; the next one has the next number.
+    pub(super) fn clear(&mut self) {
+        self.log.clear();
+        self.bytes = 0;
+    }
+
     /// Forgets events older than `retention`.
     pub(super) fn expire(&mut self, now: SystemTime, retention: Duration) {
         while self.log.front().is_some_and(|oldest| oldest.enqueued_at + retention <= now) {
