@@ -268,6 +268,8 @@ in_lane device microsoft-methods-websocket node_packages,hub node node/methods.j
 in_lane device microsoft-digital-twin node_packages,hub node node/digital_twin.js
 in_lane device microsoft-events node_packages,hub node node/events.js
 in_lane device microsoft-x509 node_packages,openssl_program,hub node node/x509.js
+in_lane device microsoft-uploads node_packages,hub node node/uploads.js
+in_lane device microsoft-provisioning node_packages,openssl_program,hub node node/provisioning.js
 in_lane device microsoft-x509-websocket node_packages,openssl_program,hub node node/x509.js --websocket
 in_lane device microsoft-edge node_packages,hub node node/edge.js
 in_lane device microsoft-edge-websocket node_packages,hub node node/edge.js --websocket

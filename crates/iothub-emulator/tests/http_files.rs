@@ -99,6 +99,26 @@ async fn blocks_become_a_blob_and_the_id_may_be_in_the_body() {
 }
 
 #[tokio::test]
+async fn parts_of_a_blob_can_be_read() {
+    let (hub, token) = hub_with_device().await;
+    let started = start(&hub, &token, "a").await;
+    assert_eq!(blob(&hub, "PUT", &started, "", &[BLOCK_BLOB], "0123456789").await.status, 201);
+    for (range, status, content_range, body) in [
+        ("Range: bytes=2-4", 206, Some("bytes 2-4/10"), "234"),
+        ("x-ms-range: bytes=7-99", 206, Some("bytes 7-9/10"), "789"),
+        ("x-ms-range: bytes=9-", 206, Some("bytes 9-9/10"), "9"),
+        ("x-ms-range: bytes=4-2", 200, None, "0123456789"),
+        ("Range: lines=1-2", 200, None, "0123456789"),
+    ] {
+        let read = blob(&hub, "GET", &started, "", &[range], "").await;
+        assert_eq!((read.status, read.header("content-range")), (status, content_range), "{range}");
+        assert_eq!(read.body, body.as_bytes(), "{range}");
+    }
+    let beyond = blob(&hub, "GET", &started, "", &["Range: bytes=10-20"], "").await;
+    assert_eq!((beyond.status, beyond.header("x-ms-error-code")), (416, Some("InvalidRange")));
+}
+
+#[tokio::test]
 async fn the_storage_refuses_in_its_own_way() {
     let (hub, token) = hub_with_device().await;
     let started = start(&hub, &token, "a").await;

@@ -2,28 +2,9 @@
 'use strict';
 
 const assert = require('node:assert');
-const { execFileSync } = require('node:child_process');
-const { X509Certificate } = require('node:crypto');
-const { mkdtempSync, readFileSync, rmSync } = require('node:fs');
-const { tmpdir } = require('node:os');
-const path = require('node:path');
 const { Client, Message } = require('azure-iot-device');
+const { certificate } = require('./certificate.js');
 const { arrivals, createDevice, deviceTransport, failure, hostName, hub, id, promise, registry, run } = require('./support.js');
-
-// Self-signed, for one name.
-function certificate(name) {
-  const folder = mkdtempSync(path.join(tmpdir(), 'iothub-'));
-  const file = (name) => path.join(folder, name);
-  execFileSync('openssl', [
-    'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2',
-    '-subj', `/CN=${name}`, '-keyout', file('key.pem'), '-out', file('cert.pem'),
-  ], { stdio: 'ignore' });
-  const [key, cert] = ['key.pem', 'cert.pem'].map((name) => readFileSync(file(name), 'utf8'));
-  rmSync(folder, { recursive: true });
-  const { fingerprint, fingerprint256 } = new X509Certificate(cert);
-  const digits = (text) => text.replaceAll(':', '');
-  return { key, cert, sha1: digits(fingerprint), sha256: digits(fingerprint256) };
-}
 
 async function open(deviceId, { key, cert }) {
   const client = Client.fromConnectionString(`HostName=${hostName()};DeviceId=${deviceId};x509=true`, deviceTransport);

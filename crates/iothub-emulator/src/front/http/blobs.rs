@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, ETAG, HeaderName, LAST_MODIFIED};
+use http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, LAST_MODIFIED, RANGE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
@@ -26,6 +26,7 @@ const BODY_LIMIT: usize = 100 * 1024 * 1024;
 const BODY_DEADLINE: Duration = Duration::from_secs(300);
 
 const BLOB_TYPE: HeaderName = HeaderName::from_static("x-ms-blob-type");
+const X_RANGE: HeaderName = HeaderName::from_static("x-ms-range");
 const BLOB_CONTENT_TYPE: HeaderName = HeaderName::from_static("x-ms-blob-content-type");
 const HTTP_DATE: &[BorrowedFormatItem<'_>] =
     format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
@@ -73,7 +74,8 @@ async fn exchange(
     // Before the body: who may not write sends nothing of any size.
     storage.check(container, name, &sas, purpose)?;
     if purpose == Purpose::Read {
-        return storage.blob(name).map(|blob| content(&blob)).ok_or_else(no_blob);
+        let range = header(&head.headers, &X_RANGE).or_else(|| header(&head.headers, &RANGE));
+        return content(&storage.blob(name).ok_or_else(no_blob)?, range);
     }
     let headers = &head.headers;
     let comp = query.get("comp").unwrap_or_default();
@@ -105,13 +107,39 @@ async fn exchange(
 }
 
 /// The same for HEAD: the server leaves the body out and keeps its length.
-fn content(blob: &Blob) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(blob.content()));
+fn content(blob: &Blob, range: Option<&str>) -> Outcome {
+    let mut content = blob.content();
+    let size = content.len();
+    let range = range.and_then(|range| bounds(range, size));
+    if let Some((from, to)) = range {
+        if from >= size {
+            return Err(StorageError::new(416, "InvalidRange", format!("The blob has {size} bytes.")));
+        }
+        content = content.slice(from..to);
+    }
+    let mut response = Response::new(Full::new(content));
+    if let Some((from, to)) = range {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        insert(response.headers_mut(), CONTENT_RANGE, &format!("bytes {from}-{}/{size}", to - 1));
+    }
     let headers = response.headers_mut();
     insert(headers, CONTENT_TYPE, &blob.content_type);
     headers.insert(BLOB_TYPE, HeaderValue::from_static("BlockBlob"));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     describe(headers, blob);
-    response
+    Ok(response)
+}
+
+/// The first byte and the one after the last of `bytes=from-to` or `bytes=from-`. What is no such range is not looked
+/// at, as HTTP wants it.
+fn bounds(range: &str, size: usize) -> Option<(usize, usize)> {
+    let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
+    let from: usize = from.trim().parse().ok()?;
+    let to = match to.trim() {
+        "" => size,
+        to => to.parse::<usize>().ok()?.checked_add(1)?.min(size),
+    };
+    (from < to || from >= size).then_some((from, to))
 }
 
 fn created(blob: Option<&Blob>) -> Response<Full<Bytes>> {
