@@ -60,6 +60,8 @@ impl Bench {
     }
 }
 
-pub(crate) async fn within<F: Future>(step: F) -> F::Output {
-    tokio::time::timeout(LIMIT, step).await.expect("a step took longer than a minute")
+pub(crate) fn within<F: Future>(step: F) -> impl Future<Output = F::Output> {
+    // On the heap: some steps are large.
+    let step = Box::pin(step);
+    async move { tokio::time::timeout(LIMIT, step).await.expect("a step took longer than a minute") }
 }
