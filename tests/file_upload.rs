@@ -1,6 +1,10 @@
 //! File uploads: the three steps and the one call, through the real sockets of the local hub and its storage.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/certificates.rs"]
+mod certificates;
+#[path = "support/connect_proxy.rs"]
+mod connect_proxy;
 mod support;
 
 use std::{
@@ -17,8 +21,9 @@ use std::{
 
 use futures_util::stream;
 use iothub::{
-    ErrorKind, SymmetricKey,
+    ClientOptions, ErrorKind, NewDevice, SymmetricKey, Transport,
     device::{DeviceClient, UploadOptions, UploadProgress, UploadSource},
+    service::NewAuthentication,
 };
 use iothub_emulator::hub::Inbox;
 use serde_json::Value;
@@ -72,6 +77,69 @@ async fn a_small_file_goes_up_and_services_hear_of_it() {
     let told = notification(&bench).unwrap();
     assert_eq!(told["blobUri"], *file.blob_uri);
     assert_eq!((&told["deviceId"], &told["blobSizeInBytes"]), (&DEVICE.into(), &11.into()));
+    client.close().await;
+}
+
+#[tokio::test]
+async fn the_service_half_is_notified_and_a_provider_signs_once() {
+    let bench = Bench::start().await;
+    let device = bench.registry.get_device(DEVICE).await.unwrap();
+    let string = device.connection_string(bench.registry.host_name()).unwrap();
+    let key = SymmetricKey::from_base64(string.split_once("SharedAccessKey=").unwrap().1).unwrap();
+    let asked = Arc::new(AtomicU64::new(0));
+    let client =
+        DeviceClient::builder_for("localhost", DEVICE).unwrap().options(bench.options()).sas_provider({
+            let asked = asked.clone();
+            move |request| {
+                asked.fetch_add(1, Ordering::SeqCst);
+                let until = SystemTime::now() + Duration::from_secs(3600);
+                let token = iothub_common::sas::sign(&key, request.resource(), None, until);
+                async move { Ok::<_, iothub::Error>(token) }
+            }
+        });
+    let client = within(client.connect()).await.unwrap();
+    let messaging = bench.registry.messaging();
+    let mut notifications = within(messaging.file_notifications()).await.unwrap();
+    for name in ["a.txt", "b.txt"] {
+        within(client.upload_file(name, name.to_owned())).await.unwrap();
+        let told = within(notifications.next()).await.unwrap().unwrap();
+        assert_eq!((told.device_id.as_str(), told.blob_size), (DEVICE, 5));
+        assert_eq!(told.blob_name, format!("{DEVICE}/{name}"));
+        within(told.complete()).await.unwrap();
+    }
+    // For AMQP, and for HTTPS.
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_device_with_a_certificate_uploads() {
+    let bench = Bench::start().await;
+    let shown = certificates::self_signed("certified");
+    let thumbprints = NewAuthentication::Thumbprints { primary: shown.sha256.clone(), secondary: None };
+    bench.registry.create_device(NewDevice::new("certified").authentication(thumbprints)).await.unwrap();
+    let client = DeviceClient::builder_for("localhost", "certified").unwrap().options(bench.options());
+    let client = client.x509(&shown.certificate, &shown.key).unwrap();
+    let client = within(client.connect()).await.unwrap();
+    within(client.upload_file("a", "hello".to_owned())).await.unwrap();
+    assert_eq!(bench.hub.uploaded_file("certified/a").unwrap().content(), "hello");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn the_hub_and_its_storage_are_reached_through_the_proxy() {
+    let bench = Bench::start().await;
+    let device = bench.registry.get_device(DEVICE).await.unwrap();
+    let string = device.connection_string(bench.registry.host_name()).unwrap();
+    let office = connect_proxy::ConnectProxy::start(bench.hub.https_port()).await;
+    let options = ClientOptions { proxy: Some(office.proxy()), ..bench.options() };
+    let builder = DeviceClient::builder(&string).unwrap().options(options);
+    let client = within(builder.transport(Transport::AmqpWebSocket).connect()).await.unwrap();
+    within(client.upload_file("a", "hello".to_owned())).await.unwrap();
+    assert_eq!(content(&bench, "a"), b"hello");
+    // A WebSocket, the hub's REST and the storage.
+    let here = format!("localhost:{}", bench.hub.https_port());
+    assert_eq!(office.asked(), [here.as_str(); 3]);
     client.close().await;
 }
 

@@ -25,6 +25,8 @@
 //!   in a file.
 //! - What happens inside is told through `tracing`, and in numbers with the feature `metrics`; docs/metrics.md has the
 //!   names.
+//! - [`DeviceClient::upload_file`] brings a file to the hub's storage account, over HTTPS, in blocks and with progress.
+//! - A [`ProvisioningClient`] asks the Device Provisioning Service for the hub, where a device does not know it.
 //! - Every call ends within its time limit. An [`Error`] says by its [`kind`](Error::kind) what to do, and by
 //!   [`may_have_been_applied`](Error::may_have_been_applied) whether the hub may have acted all the same.
 
