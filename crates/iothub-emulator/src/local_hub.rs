@@ -22,6 +22,7 @@ use crate::tls::{self, Authority};
 
 /// The policy of [`LocalHub::connection_string`].
 const OWNER: &str = "iothubowner";
+const SERVICE: &str = "service";
 
 /// The ports that need not be told to anybody.
 const STANDARD_HTTPS: u16 = 443;
@@ -76,9 +77,21 @@ impl LocalHub {
     /// The service connection string of the policy `iothubowner`, which may do everything. Contains a key.
     pub fn connection_string(&self) -> String {
         // A started hub has the default policies, this one among them.
-        let key = self.hub.policy(OWNER).map(|policy| policy.primary.to_base64());
+        format!("HostName={};{}", self.host_name(), self.policy_key(OWNER))
+    }
+
+    /// The connection string of the built-in endpoint for Event Hubs clients, by the policy `service`. Contains a key.
+    pub fn event_hub_connection_string(&self) -> String {
+        let port = self.amqps_port();
+        let port = if port == STANDARD_AMQPS { String::new() } else { format!(":{port}") };
+        let key = self.policy_key(SERVICE);
+        format!("Endpoint=sb://{}{port}/;{key};EntityPath={}", self.host_name(), self.hub.name())
+    }
+
+    fn policy_key(&self, name: &str) -> String {
+        let key = self.hub.policy(name).map(|policy| policy.primary.to_base64());
         let key = key.as_ref().map_or("", |key| key.reveal());
-        format!("HostName={};SharedAccessKeyName={OWNER};SharedAccessKey={key}", self.host_name())
+        format!("SharedAccessKeyName={name};SharedAccessKey={key}")
     }
 
     /// What the clients of this SDK need to reach this hub: its ports, and its authority as the only one to trust.
@@ -199,6 +212,7 @@ impl LocalHub {
         let mut variables = vec![
             ("IOTHUB_CONNECTION_STRING", self.connection_string()),
             ("IOTHUB_CA_FILE", state.ca_file().display().to_string()),
+            ("EVENTHUB_CONNECTION_STRING", self.event_hub_connection_string()),
         ];
         if self.https_port != STANDARD_HTTPS {
             variables.push(("IOTHUB_HTTPS_PORT", self.https_port.to_string()));

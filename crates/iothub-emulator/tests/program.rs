@@ -80,7 +80,7 @@ async fn sourced(file: &Path) -> HashMap<String, String> {
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines()
         .filter_map(|line| line.split_once('='))
-        .filter(|(name, _)| name.starts_with("IOTHUB_"))
+        .filter(|(name, _)| name.contains("HUB_"))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
 }
@@ -110,6 +110,10 @@ async fn serves_and_tells_how_to_reach_it() {
     let prefix = "HostName=localhost;SharedAccessKeyName=iothubowner;SharedAccessKey=";
     let key = connection_string.strip_prefix(prefix).unwrap();
     assert_eq!(key.len(), 44);
+    let events = &env["EVENTHUB_CONNECTION_STRING"];
+    let prefix = format!("Endpoint=sb://localhost:{amqps}/;SharedAccessKeyName=service;SharedAccessKey=");
+    let (events_key, entity) = events.strip_prefix(&prefix).unwrap().split_once(';').unwrap();
+    assert_eq!((events_key.len(), entity), (44, "EntityPath=localhost"));
 
     for name in ["hub.env", "authority.pem", "policies.json"] {
         assert_eq!(mode(&state.join(name)), 0o600, "{name}");

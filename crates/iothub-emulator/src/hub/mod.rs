@@ -202,7 +202,8 @@ impl Hub {
         self.now().into()
     }
 
-    fn name(&self) -> &str {
+    /// The first label of the host name; the built-in endpoint is an event hub of this name.
+    pub(crate) fn name(&self) -> &str {
         token::hub_name(self.host_name())
     }
 
