@@ -21,7 +21,10 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use iothub::{ClientOptions, ModuleClient, Multiplexer, NewModule, Registry, RetryPolicy, TwinPatch};
-use iothub_emulator::LocalHub;
+use iothub_emulator::{
+    LocalHub,
+    hub::{Effect, Rule},
+};
 use serde_json::json;
 use tokio::{
     task::JoinSet,
@@ -33,6 +36,8 @@ use module::Module;
 use plan::{Fault, Plan, Random};
 use verdict::Table;
 
+/// A reply that the hub swallows costs a call this long.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Services that change desired properties at once.
 const WRITERS: u64 = 8;
 /// Modules of a device; the hub allows 50.
@@ -104,7 +109,7 @@ async fn fleet(
                 .options(options)
                 .retry(quick)
                 .idle_timeout(Duration::from_secs(2))
-                .call_timeout(Duration::from_secs(60));
+                .call_timeout(CALL_TIMEOUT);
             if !own {
                 builder = builder.multiplexer(&multiplexer);
             }
@@ -129,7 +134,7 @@ async fn run(hub: &LocalHub, registry: &Registry, fleet: &Fleet, plan: &Plan, se
     for step in &plan.steps {
         sleep_until(begin + step.at).await;
         table.count(&step.fault);
-        cause(hub, fleet, step.fault).await;
+        cause(hub, fleet, step.fault.clone()).await;
     }
     sleep_until(begin + plan.length).await;
 
@@ -140,7 +145,10 @@ async fn run(hub: &LocalHub, registry: &Registry, fleet: &Fleet, plan: &Plan, se
     for work in works {
         work.await.unwrap();
     }
-    verdict::judge(&mut table, registry, &fleet.modules).await;
+    // After a failover the hub is elsewhere.
+    let registry =
+        Registry::from_connection_string_with(&hub.connection_string(), hub.client_options()).unwrap();
+    verdict::judge(&mut table, &registry, &fleet.modules).await;
     table
 }
 
@@ -157,12 +165,26 @@ async fn write(registry: Registry, modules: Vec<Arc<Module>>, seed: u64) {
 }
 
 async fn cause(hub: &LocalHub, fleet: &Fleet, fault: Fault) {
+    let faults = hub.hub().faults();
+    let cable = |n: usize| &fleet.cables[n % fleet.cables.len()];
     match fault {
-        Fault::Cut(n) => fleet.cables[n % fleet.cables.len()].cut(),
-        Fault::Freeze(n) => fleet.cables[n % fleet.cables.len()].freeze(),
-        Fault::Mend(n) => fleet.cables[n % fleet.cables.len()].mend(),
+        Fault::Cut(n) => cable(n).cut(),
+        Fault::Freeze(n) => cable(n).freeze(),
+        Fault::Mend(n) => cable(n).mend(),
         Fault::Message(n, operation) => fleet.modules[n].misbehave(operation),
-        Fault::Throttle => hub.hub().faults().throttle(0.5, Duration::from_secs(2)),
+        Fault::Disrupt(n, disruption) => drop(faults.disrupt(&fleet.modules[n].identity(), disruption)),
+        Fault::Towards(n, effect, times) => {
+            faults.add(Rule::new(effect).only_for(fleet.modules[n].identity()).times(times));
+        }
+        Fault::Everybody(effect, lasting) => faults.add(Rule::new(effect).lasting(lasting)),
+        Fault::Redirect(n, whole_connection) => {
+            let effect = Effect::Redirect { whole_connection, port: hub.amqps_port() };
+            faults.add(Rule::new(effect).only_for(fleet.modules[n].identity()).times(1));
+        }
+        Fault::Failover => {
+            let port = hub.failover().await.unwrap();
+            fleet.cables.iter().for_each(|cable| cable.retarget(port));
+        }
     }
 }
 

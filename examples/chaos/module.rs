@@ -10,11 +10,12 @@ use std::{
 };
 
 use iothub::{DesiredUpdate, Error, ErrorKind, Message, ModuleClient};
+use iothub_common::Identity;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 /// The time limit of a call, and some more for a machine that is busy.
-const MUST_END: Duration = Duration::from_secs(75);
+const MUST_END: Duration = Duration::from_secs(35);
 const PAUSE: Duration = Duration::from_millis(30);
 
 pub(crate) struct Module {
@@ -59,6 +60,10 @@ impl Module {
             desired: Mutex::default(),
             confirmed: Mutex::default(),
         }
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        Identity::module(&self.device, &self.id).unwrap()
     }
 
     pub(crate) async fn work(self: Arc<Self>) {

@@ -35,12 +35,10 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn count(&mut self, fault: &Fault) {
-        let name = match fault {
-            Fault::Message(_, operation) => (*operation).to_owned(),
-            Fault::Mend(_) => return,
-            other => format!("{other:?}").split('(').next().unwrap_or_default().to_owned(),
-        };
-        *self.faults.entry(name).or_default() += 1;
+        if matches!(fault, Fault::Mend(_)) {
+            return;
+        }
+        *self.faults.entry(fault.name()).or_default() += 1;
     }
 
     pub(crate) fn broken(&self) -> bool {

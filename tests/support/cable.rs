@@ -1,7 +1,10 @@
 //! A TCP forwarder between client and hub that can be cut, frozen and mended.
 #![allow(dead_code)] // Each test file uses its part.
 
-use std::net::SocketAddr;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU16, Ordering},
+};
 
 use tokio::{
     io::copy_bidirectional,
@@ -11,6 +14,7 @@ use tokio::{
 
 pub(crate) struct Cable {
     port: u16,
+    target: Arc<AtomicU16>,
     state: watch::Sender<State>,
 }
 
@@ -30,8 +34,14 @@ impl Cable {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let own = listener.local_addr().unwrap().port();
         let (state, watcher) = watch::channel(State::Whole(0));
-        tokio::spawn(run(listener, ([127, 0, 0, 1], port).into(), watcher));
-        Self { port: own, state }
+        let target = Arc::new(AtomicU16::new(port));
+        tokio::spawn(run(listener, target.clone(), watcher));
+        Self { port: own, target, state }
+    }
+
+    /// New connections go to another port, as after a change of an address in DNS.
+    pub(crate) fn retarget(&self, port: u16) {
+        self.target.store(port, Ordering::Relaxed);
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -61,7 +71,7 @@ impl State {
     }
 }
 
-async fn run(listener: TcpListener, target: SocketAddr, state: watch::Receiver<State>) {
+async fn run(listener: TcpListener, target: Arc<AtomicU16>, state: watch::Receiver<State>) {
     let mut until_dropped = state.clone();
     loop {
         let accepted = tokio::select! {
@@ -69,15 +79,15 @@ async fn run(listener: TcpListener, target: SocketAddr, state: watch::Receiver<S
             gone = async { while until_dropped.changed().await.is_ok() {} } => return gone,
         };
         let Ok((near, _)) = accepted else { return };
-        tokio::spawn(forward(near, target, state.clone()));
+        tokio::spawn(forward(near, target.load(Ordering::Relaxed), state.clone()));
     }
 }
 
-async fn forward(mut near: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>) {
+async fn forward(mut near: TcpStream, target: u16, mut state: watch::Receiver<State>) {
     let now = *state.borrow_and_update();
     let ended = |state: &State| matches!(state, State::Cut(_)) || state.times() != now.times();
     if let State::Whole(_) = now {
-        let Ok(mut far) = TcpStream::connect(target).await else { return };
+        let Ok(mut far) = TcpStream::connect(("127.0.0.1", target)).await else { return };
         tokio::select! {
             _ = copy_bidirectional(&mut near, &mut far) => return,
             changed = state.wait_for(|state| *state != now) => if changed.is_err() { return },
