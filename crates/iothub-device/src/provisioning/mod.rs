@@ -184,7 +184,14 @@ impl ProvisioningClient {
             }
             sleep(wait).await;
             let poll = format!("{}/operations/{}", self.path(), escape_id(&operation));
-            answer = session.call("registration status", Method::GET, &poll, Bytes::new(), end).await?;
+            let asked = session.call("registration status", Method::GET, &poll, Bytes::new(), end).await;
+            answer = asked.map_err(|error| match error.kind() {
+                // The time ended in the middle of a question.
+                ErrorKind::Timeout | ErrorKind::Connect if Instant::now() >= end => {
+                    self.still_assigning().with_source(error)
+                }
+                _ => error,
+            })?;
         }
     }
 
