@@ -260,6 +260,7 @@ in_lane service microsoft-bulk node_packages,hub node node/bulk.js
 in_lane service microsoft-queries node_packages,hub node node/queries.js
 in_lane service microsoft-configurations node_packages,hub node node/configurations.js
 in_lane service microsoft-jobs node_packages,hub node node/jobs.js
+in_lane service microsoft-http-device node_packages,hub node node/http_device.js
 
 in_lane device microsoft-device node_packages,hub node node/device.js
 in_lane device microsoft-device-websocket node_packages,hub node node/device.js --websocket

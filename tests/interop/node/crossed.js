@@ -167,7 +167,7 @@ run('crossed', {
     await sending.ended();
 
     const events = arrivals();
-    const reader = new EventHubConsumerClient('$Default', eventHub());
+    const reader = new EventHubConsumerClient('$Default', eventHub);
     const subscription = reader.subscribe({
       async processEvents(batch) {
         batch.filter((event) => event.systemProperties['iothub-connection-device-id'] === deviceId).forEach(events.push);

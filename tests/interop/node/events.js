@@ -6,7 +6,7 @@ const { EventHubConsumerClient, earliestEventPosition, latestEventPosition } = r
 const { Client, Message, ModuleClient } = require('azure-iot-device');
 const { arrivals, createDevice, createModule, deviceTransport, eventHub, id, run } = require('./support.js');
 
-const reader = new EventHubConsumerClient('$Default', eventHub());
+const reader = new EventHubConsumerClient('$Default', eventHub);
 let device;
 let sent;
 

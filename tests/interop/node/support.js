@@ -1,5 +1,5 @@
 // What the scripts for Microsoft's packages share. The hub is in the environment, as `hub.env` has it:
-// IOTHUB_CONNECTION_STRING, and NODE_EXTRA_CA_CERTS for its authority.
+// IOTHUB_CONNECTION_STRING, EVENTHUB_CONNECTION_STRING, and NODE_EXTRA_CA_CERTS for its authority.
 'use strict';
 
 const assert = require('node:assert');
@@ -9,14 +9,7 @@ const service = require('azure-iothub');
 const { ConnectionString, Registry } = service;
 
 exports.hub = process.env.IOTHUB_CONNECTION_STRING;
-// The connection string of the built-in endpoint. Where the hub does not give it, it has the same host and keys.
-exports.eventHub = () => {
-  if (process.env.EVENTHUB_CONNECTION_STRING) return process.env.EVENTHUB_CONNECTION_STRING;
-  const { HostName, SharedAccessKeyName, SharedAccessKey } = ConnectionString.parse(exports.hub);
-  const [name] = HostName.split('.');
-  const key = `SharedAccessKeyName=${SharedAccessKeyName};SharedAccessKey=${SharedAccessKey}`;
-  return `Endpoint=sb://${HostName}/;${key};EntityPath=${name}`;
-};
+exports.eventHub = process.env.EVENTHUB_CONNECTION_STRING;
 exports.hostName = () => ConnectionString.parse(exports.hub).HostName;
 exports.registry = (text = exports.hub) => Registry.fromConnectionString(text);
 exports.id = (what) => `${what}-${randomUUID()}`;
