@@ -26,6 +26,8 @@ pub(super) enum State {
 pub(super) struct Session {
     pub(super) state: State,
     pub(super) remote_channel: Option<u16>,
+    /// Ours was the first begin, so a peer that sends a flow knows where we began.
+    begun_here: bool,
     /// Transfer frames sent so far, plus where we began.
     pub(super) next_outgoing_id: u32,
     /// Transfer frames the peer takes before it tells us more.
@@ -134,8 +136,14 @@ impl Connection {
 
     fn on_flow(&mut self, id: SessionId, flow: Flow) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        // Without next-incoming-id the peer has not seen our begin yet: it counts from where we began.
-        let seen = flow.next_incoming_id.unwrap_or(FIRST_OUTGOING_ID);
+        let seen = match flow.next_incoming_id {
+            Some(seen) => seen,
+            // It has answered our begin and leaves the number out all the same. Counted from where we began, the
+            // window would never open again, so it is taken to have all that was sent.
+            None if session.begun_here => session.next_outgoing_id,
+            // It has not seen our begin yet: it counts from where we began (AMQP 1.0 part 2, 2.7.4).
+            None => FIRST_OUTGOING_ID,
+        };
         session.remote_incoming_window =
             seen.wrapping_add(flow.incoming_window).wrapping_sub(session.next_outgoing_id);
         if session.remote_incoming_window > i32::MAX as u32 && flow.incoming_window < i32::MAX as u32 {
@@ -234,6 +242,7 @@ impl Connection {
         Session {
             state,
             remote_channel: None,
+            begun_here: state == State::Beginning,
             next_outgoing_id: FIRST_OUTGOING_ID,
             remote_incoming_window: 0,
             next_incoming_id: 0,

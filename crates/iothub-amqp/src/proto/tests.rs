@@ -363,10 +363,14 @@ fn a_disposition_over_all_ids_costs_no_more_than_what_is_unsettled() {
 }
 
 #[test]
-fn a_flow_without_next_incoming_id_counts_from_our_begin() {
+fn a_flow_without_next_incoming_id_counts_from_our_begin_unless_the_peer_has_answered_it() {
     let mut pair = Pair::new();
-    let (ours, _) = pair.link(AttachOptions::sender("s", "/events"), ACCEPT);
+    let session = pair.client.begin().unwrap();
+    let (ours, _) = pair.link_on(session, AttachOptions::sender("s", "/events"), ACCEPT);
+    let (_, theirs) =
+        pair.link_on(session, AttachOptions::receiver("r", "/devicebound", Credit::Auto(9)), ACCEPT);
     pair.client.send(ours, numbered(0));
+    pair.server.send(theirs, numbered(0));
     pair.exchange();
     let flow = Flow {
         next_incoming_id: None,
@@ -381,9 +385,28 @@ fn a_flow_without_next_incoming_id_counts_from_our_begin() {
         echo: false,
         properties: None,
     };
-    pair.client.handle_frame(Frame::new(0u16, FrameBody::Flow(flow)), pair.now);
-    // Three from the beginning, of which one is used.
-    assert_eq!(pair.client.sessions.values().next().unwrap().remote_incoming_window, 2);
+    let window =
+        |connection: &Connection| connection.sessions.values().next().unwrap().remote_incoming_window;
+    pair.client.handle_frame(Frame::new(0u16, FrameBody::Flow(flow.clone())), pair.now);
+    assert_eq!(window(&pair.client), 3, "the server has answered this begin: three from now");
+    pair.server.handle_frame(Frame::new(0u16, FrameBody::Flow(flow)), pair.now);
+    assert_eq!(
+        window(&pair.server),
+        2,
+        "the client may not have seen it: three from the beginning, one is used"
+    );
+}
+
+#[test]
+fn a_peer_that_never_sends_next_incoming_id_does_not_stall_us() {
+    let mut server = Config::new("server");
+    server.omit_next_incoming_id = true;
+    server.incoming_window = 7;
+    let mut pair = Pair::with(Config::new("client"), server);
+    let (ours, _) = pair.link(AttachOptions::sender("s", "/events"), ACCEPT);
+    (0..50).for_each(|n| assert!(pair.client.send(ours, numbered(n))));
+    pair.exchange();
+    assert_eq!(messages(pair.server_events()).len(), 50);
 }
 
 #[test]
