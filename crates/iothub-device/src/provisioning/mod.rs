@@ -1,6 +1,7 @@
 //! The Device Provisioning Service: from an ID scope and a registration id to a hub and a device on it (dps.md).
 
 mod answer;
+mod assignment;
 
 use std::time::{Duration, SystemTime};
 
@@ -16,12 +17,10 @@ use iothub_http::{Answer, Caller, Outgoing, Repeat, Server, Terms, Transport};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
+pub use assignment::Assignment;
+
 use self::answer::{Assigned, Step, Who};
-use crate::{
-    builder::DeviceClientBuilder,
-    credentials::Given,
-    http::{CONNECTION_AGE, JSON, authorization, not_built, to_json},
-};
+use crate::http::{CONNECTION_AGE, JSON, authorization, not_built, to_json};
 
 const GLOBAL_HOST: &str = "global.azure-devices-provisioning.net";
 const API_VERSION: &str = "2021-10-01";
@@ -286,74 +285,6 @@ impl<'a> Session<'a> {
             request = request.header(header::AUTHORIZATION, authorization(&token.secret)?);
         }
         request.body(Full::new(body.clone())).map_err(|error| not_built(what, error))
-    }
-}
-
-/// Where a device was assigned to. `Debug` shows no key.
-#[derive(Clone, Debug)]
-pub struct Assignment {
-    hub: String,
-    device_id: String,
-    substatus: Option<String>,
-    payload: Option<RawJson>,
-    proof: Proof,
-    options: ClientOptions,
-}
-
-impl Assignment {
-    /// The hub's host name.
-    #[must_use]
-    pub fn hub(&self) -> &str {
-        &self.hub
-    }
-
-    /// What the device is called on the hub.
-    #[must_use]
-    pub fn device_id(&self) -> &str {
-        &self.device_id
-    }
-
-    /// How it came to this hub: `initialAssignment`, or after a move `deviceDataMigrated`, `deviceDataReset`,
-    /// `reprovisionedToInitialAssignment`.
-    #[must_use]
-    pub fn substatus(&self) -> Option<&str> {
-        self.substatus.as_deref()
-    }
-
-    /// What a custom allocation had to say to the device.
-    #[must_use]
-    pub fn payload(&self) -> Option<&RawJson> {
-        self.payload.as_ref()
-    }
-
-    /// The device's connection string, to be kept; `None` when it proves itself with a certificate.
-    #[must_use]
-    pub fn connection_string(&self) -> Option<Secret> {
-        let Proof::Key(key) = &self.proof else { return None };
-        let identity = Identity::device(self.device_id.as_str()).ok()?;
-        Some(DeviceConnectionString::new(self.hub.as_str(), identity, key.clone()).ok()?.reveal())
-    }
-
-    /// A client of the device, ready to connect with what it was registered with. No I/O.
-    ///
-    /// # Errors
-    ///
-    /// [`Protocol`](ErrorKind::Protocol) when the service assigned something that is no hub or no device id.
-    pub fn device_client(&self) -> Result<DeviceClientBuilder> {
-        let identity = Identity::device(self.device_id.as_str());
-        let given =
-            identity.and_then(|identity| Given::new(self.hub.as_str(), identity)).map_err(|error| {
-                let message = format!(
-                    "the provisioning service assigned device `{}` on `{}`",
-                    self.device_id, self.hub
-                );
-                Error::new(ErrorKind::Protocol, message).with_source(error)
-            })?;
-        let given = match self.proof.clone() {
-            Proof::Key(key) => given.with_key(key),
-            Proof::Certificate(certificate) => given.with_certificate(certificate),
-        };
-        Ok(DeviceClientBuilder::of_device(given).options(self.options.clone()))
     }
 }
 
