@@ -232,3 +232,24 @@ async fn tokens_are_renewed_without_anybody_noticing() {
     }
     assert!(futures_util::future::FutureExt::now_or_never(changes.next()).is_none(), "no status change");
 }
+
+#[tokio::test]
+async fn two_clients_with_one_identity_are_told_and_one_of_them_gives_way() {
+    let bench = Bench::start().await;
+    let connect = || async {
+        let builder = ModuleClient::builder(&bench.module).unwrap().options(bench.options()).retry(quick());
+        let client = within(builder.connect()).await.unwrap();
+        let methods = within(client.methods()).await.unwrap();
+        (client, methods)
+    };
+    let (first, _first_methods) = connect().await;
+    let mut changes = first.status_changes();
+    let (second, _second_methods) = connect().await;
+    while !matches!(within(changes.next()).await.unwrap(), ConnectionStatus::Displaced { .. }) {}
+    let loser = tokio::select! {
+        error = first.closed() => error,
+        error = within(second.closed()) => error,
+    };
+    let text = loser.unwrap().to_string();
+    assert!(text.contains("took over"), "{text}");
+}

@@ -3,8 +3,11 @@
 
 mod support;
 
+use std::time::{Duration, SystemTime};
+
 use futures_util::{StreamExt, stream};
-use iothub::{ErrorKind, ModuleClient, Multiplexer, TwinPatch};
+use iothub::{ErrorKind, ModuleClient, Multiplexer, SymmetricKey, TwinPatch};
+use iothub_common::{Identity, sas};
 use serde_json::json;
 use support::{Bench, within};
 
@@ -40,38 +43,63 @@ async fn connect_all(bench: &Bench, strings: &[String], multiplexer: &Multiplexe
 }
 
 #[tokio::test]
-async fn a_thousand_modules_go_on_when_three_of_them_fail() {
+async fn a_thousand_modules_of_which_three_fail_and_the_others_go_on() {
     let bench = Bench::start().await;
-    let strings = fleet(&bench, 20, 50).await;
+    let mut strings = fleet(&bench, 20, 50).await;
+    // Two more, on devices of their own, in place of the last two.
+    strings.truncate(998);
+    let alone = bench.module.clone();
+    strings.push(alone);
+    within(bench.registry.create_device("brief")).await.unwrap();
+    let brief = within(bench.registry.add_module("brief", "m")).await.unwrap();
+    strings.push(brief_string(&brief, Duration::from_secs(600)));
+
     let multiplexer = Multiplexer::new();
-    let clients = connect_all(&bench, &strings[..995], &multiplexer).await;
+    let mut clients = connect_all(&bench, &strings[..995], &multiplexer).await;
     assert_eq!(multiplexer.connections(), 1);
-    let more = connect_all(&bench, &strings[995..], &multiplexer).await;
+    clients.extend(connect_all(&bench, &strings[995..], &multiplexer).await);
     assert_eq!(multiplexer.connections(), 2, "995 fit on one connection");
-    for client in [&clients[0], &clients[1], &clients[60]] {
-        within(client.twin().get()).await.unwrap();
+    let failing = [0, 998, 999];
+    for n in failing {
+        within(clients[n].twin().get()).await.unwrap();
     }
 
-    // One is deleted; another one's device is disabled.
+    // One is deleted, another one's device is disabled, a third one's token ends.
     within(bench.registry.delete_module("d0", "m0")).await.unwrap();
-    let mut device = within(bench.registry.get_device("d1")).await.unwrap();
+    let mut device = within(bench.registry.get_device(support::DEVICE)).await.unwrap();
     device.status = iothub::service::DeviceStatus::Disabled;
     within(bench.registry.update_device(&device)).await.unwrap();
+    bench.hub.advance(Duration::from_secs(601));
 
-    assert_eq!(within(clients[0].closed()).await.unwrap().kind(), ErrorKind::NotFound);
-    assert_eq!(within(clients[60].closed()).await.unwrap().kind(), ErrorKind::NotFound);
-    let on_d1 = |n: &usize| (50..100).contains(n);
-    let alive = (1..995).filter(|n| !on_d1(n)).map(|n| &clients[n]).chain(&more);
+    let kinds = [ErrorKind::NotFound, ErrorKind::NotFound, ErrorKind::Unauthorized];
+    for (n, kind) in failing.into_iter().zip(kinds) {
+        assert_eq!(within(clients[n].closed()).await.unwrap().kind(), kind, "{n}");
+    }
+    let alive = (0..1_000).filter(|n| !failing.contains(n)).map(|n| &clients[n]);
     let versions: Vec<_> = stream::iter(alive)
         .map(|client| async move { within(client.twin().report(&json!({ "alive": true }))).await.unwrap() })
         .buffer_unordered(100)
         .collect()
         .await;
-    assert_eq!(versions.len(), 949);
+    assert_eq!(versions.len(), 997);
     assert!(versions.iter().all(|version| *version == 2));
 
     within(multiplexer.close()).await;
     assert!(clients[5].status().is_closed());
+}
+
+/// A connection string with a token in place of the key, which ends after `life`.
+fn brief_string(module: &iothub::Module, life: Duration) -> String {
+    let identity = Identity::module(&module.device_id, &module.module_id).unwrap();
+    let key = module.authentication.symmetric_key.primary_key.as_ref().unwrap();
+    let key = SymmetricKey::from_base64(key.reveal()).unwrap();
+    let token = sas::sign(&key, &identity.resource_uri("localhost"), None, SystemTime::now() + life);
+    format!(
+        "HostName=localhost;DeviceId={};ModuleId={};SharedAccessSignature={}",
+        module.device_id,
+        module.module_id,
+        token.reveal()
+    )
 }
 
 #[tokio::test]

@@ -14,10 +14,11 @@ use super::{
     asks::Asks,
     command::{Command, Key},
     proof::{Proof, Shown},
+    recovery::is_final,
 };
 use crate::{
     client::{Settings, closed_error},
-    features::{Features, Up},
+    features::{Features, Up, is_displaced},
     measure,
     status::ConnectionStatus,
 };
@@ -421,19 +422,5 @@ impl Member {
         } else {
             ConnectionStatus::Retrying { attempt, next_try, error }
         });
-    }
-}
-
-/// Another client opened the same links (amqp.md 3.5, 6).
-fn is_displaced(error: &Error) -> bool {
-    error.hub_code() == Some("amqp:link:stolen")
-}
-
-/// Whether trying again is of no use. A certificate that was fine before may be so again.
-pub(super) fn is_final(error: &Error, was_connected: bool) -> bool {
-    match error.kind() {
-        ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::InvalidInput => true,
-        ErrorKind::Certificate => !was_connected,
-        _ => false,
     }
 }

@@ -5,6 +5,7 @@ mod asks;
 mod command;
 mod member;
 mod proof;
+mod recovery;
 mod serve;
 mod timers;
 
@@ -23,7 +24,7 @@ pub(crate) use command::{Command, Control, Key};
 pub(crate) use member::Member;
 
 use asks::Asks;
-use member::is_final;
+use recovery::is_final;
 use serve::Ended;
 use timers::Timers;
 

@@ -17,7 +17,7 @@ use iothub_common::{Identity, Subject};
 
 pub(crate) use inbox::{Inbox, RawMessage, SettleCall, Ticket, Verdict, settle_body};
 pub(crate) use methods::{AnswerCall, AnswerTo, Methods, RawRequest};
-pub(crate) use retry::Retry;
+pub(crate) use retry::{Retry, is_displaced};
 pub(crate) use set::Features;
 pub(crate) use telemetry::{Telemetry, TelemetryCall};
 pub(crate) use twin::{TwinCall, TwinKind, TwinLinks};

@@ -38,8 +38,8 @@ impl Retry {
     /// The links were lost. An error is one that concerns the whole identity.
     pub(crate) fn failed(&mut self, error: Error) -> Result<()> {
         self.failures += 1;
-        let identity = matches!(error.kind(), ErrorKind::Unauthorized | ErrorKind::NotFound)
-            || error.hub_code() == Some("amqp:link:stolen");
+        let identity =
+            matches!(error.kind(), ErrorKind::Unauthorized | ErrorKind::NotFound) || is_displaced(&error);
         if identity || self.failures >= MAX_FAILURES {
             *self = Self::default();
             return Err(error);
@@ -47,4 +47,9 @@ impl Retry {
         self.at = Some(Instant::now() + Duration::from_millis(50 << self.failures));
         Ok(())
     }
+}
+
+/// Another client opened the same links (amqp.md 3.5, 6). For receiving links the hub says so by a number.
+pub(crate) fn is_displaced(error: &Error) -> bool {
+    matches!(error.hub_code(), Some("amqp:link:stolen" | "400027"))
 }
