@@ -9,9 +9,8 @@ use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::Full;
 use iothub_common::{
-    ClientCertificate, ClientOptions, Credential, DeviceConnectionString, Error, ErrorKind, Identity,
-    RawJson, Result, Secret, SymmetricKey, TokenSource, connection_string::check_host_name,
-    identity::escape_id,
+    ClientCertificate, ClientOptions, Credential, Error, ErrorKind, RawJson, Result, SymmetricKey,
+    TokenSource, connection_string::check_host_name, identity::escape_id,
 };
 use iothub_http::{Answer, Caller, Outgoing, Repeat, Server, Terms, Transport};
 use serde::Serialize;
