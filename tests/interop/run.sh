@@ -135,7 +135,7 @@ node_packages() {
 
 python_environment() {
   command -v python3 >/dev/null || { echo "python3 is missing"; return 1; }
-  [ -x .venv/bin/pip ] || python3 -m venv --clear .venv >"$scratch/log" 2>&1 ||
+  .venv/bin/python -m pip --version >"$scratch/log" 2>&1 || python3 -m venv --clear .venv >"$scratch/log" 2>&1 ||
     { echo "python3 cannot make an environment: $(last_words)"; return 1; }
 }
 
@@ -229,7 +229,7 @@ pip_install() {
   local requirements=$1
   shift
   is_installed .venv "$requirements" && return 0
-  twice .venv/bin/pip install --quiet --disable-pip-version-check "$@" -r "$requirements" || return 1
+  twice .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@" -r "$requirements" || return 1
   mark_installed .venv "$requirements"
 }
 

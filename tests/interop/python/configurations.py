@@ -1,5 +1,8 @@
 """azure-iot-hub's configurations against a hub: kept, tested, targeted, and applied to one edge device."""
 
+# First: azure-iot-hub cannot be imported before.
+from support import HUB, equal, failure, identifier, registry, run
+
 from azure.iot.hub import IoTHubConfigurationManager
 from azure.iot.hub.models import (
     Configuration,
@@ -8,8 +11,6 @@ from azure.iot.hub.models import (
     ConfigurationQueriesTestInput,
     Twin,
 )
-
-from support import HUB, equal, failure, identifier, registry, run
 
 hub = registry()
 configurations = IoTHubConfigurationManager.from_connection_string(HUB)

@@ -6,10 +6,11 @@ Not `query_scheduled_jobs`: it expects an object where the hub gives an array, a
 import time
 from datetime import datetime, timedelta, timezone
 
+# First: azure-iot-hub cannot be imported before.
+from support import HUB, equal, failure, identifier, registry, run
+
 from azure.iot.hub import IoTHubJobManager
 from azure.iot.hub.models import CloudToDeviceMethod, JobRequest, QuerySpecification, Twin, TwinProperties
-
-from support import HUB, equal, failure, identifier, registry, run
 
 hub = registry()
 jobs = IoTHubJobManager.from_connection_string(HUB)

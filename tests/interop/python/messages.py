@@ -5,10 +5,12 @@ Alone on its hub with that: all services share one queue of feedback."""
 import json
 import time
 
+# First: azure-iot-hub cannot be imported before.
+from support import HUB, equal, identifier, registry, run
+
 from azure.iot.hub import IoTHubHttpRuntimeManager
 
 from node_client import NodeClient
-from support import HUB, equal, identifier, registry, run
 
 hub = registry()
 runtime = IoTHubHttpRuntimeManager.from_connection_string(HUB)

@@ -2,11 +2,13 @@
 
 import json
 
+# First: azure-iot-hub cannot be imported before.
+from support import HUB, equal, failure, identifier, registry, run
+
 from azure.iot.hub import DigitalTwinClient
 from azure.iot.hub.models import CloudToDeviceMethod
 
 from node_client import NodeClient
-from support import HUB, equal, failure, identifier, registry, run
 
 hub = registry()
 twins = DigitalTwinClient.from_connection_string(HUB)

@@ -2,6 +2,9 @@
 
 from datetime import datetime
 
+# First: azure-iot-hub cannot be imported before.
+from support import equal, failure, identifier, key, registry, run
+
 from azure.iot.hub.models import (
     AuthenticationMechanism,
     ExportImportDevice,
@@ -11,8 +14,6 @@ from azure.iot.hub.models import (
     TwinProperties,
     X509Thumbprint,
 )
-
-from support import equal, failure, identifier, key, registry, run
 
 hub = registry()
 device_id = identifier("device")
