@@ -268,6 +268,7 @@ in_lane device microsoft-methods node_packages,hub node node/methods.js
 in_lane device microsoft-methods-websocket node_packages,hub node node/methods.js --websocket
 in_lane device microsoft-digital-twin node_packages,hub node node/digital_twin.js
 in_lane device microsoft-events node_packages,hub node node/events.js
+in_lane device microsoft-events-websocket node_packages,hub node node/events.js --websocket
 in_lane device microsoft-x509 node_packages,openssl_program,hub node node/x509.js
 in_lane device microsoft-uploads node_packages,hub node node/uploads.js
 in_lane device microsoft-provisioning node_packages,openssl_program,hub node node/provisioning.js
@@ -279,6 +280,7 @@ in_lane device microsoft-edge-websocket node_packages,hub node node/edge.js --we
 in_lane feedback microsoft-messages node_packages,hub node node/messages.js
 in_lane feedback microsoft-messages-websocket node_packages,hub node node/messages.js --websocket
 in_lane feedback python-messages node_packages,azure_iot_hub,uamqp,hub .venv/bin/python python/messages.py
+in_lane feedback python-messages-websocket node_packages,azure_iot_hub,uamqp,hub .venv/bin/python python/messages.py --websocket
 in_lane feedback crossed node_packages,hub,examples node node/crossed.js
 in_lane feedback crossed-websocket node_packages,hub,examples node node/crossed.js --websocket
 
@@ -286,6 +288,7 @@ in_lane python python-registry azure_iot_hub,hub .venv/bin/python python/registr
 in_lane python python-configurations azure_iot_hub,hub .venv/bin/python python/configurations.py
 in_lane python python-jobs azure_iot_hub,hub .venv/bin/python python/jobs.py
 in_lane python python-methods node_packages,azure_iot_hub,hub .venv/bin/python python/methods.py
+in_lane python alike node_packages,azure_iot_hub,hub,examples node node/alike.js
 
 run_lanes
 # Last of those that need the hub.

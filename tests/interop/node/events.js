@@ -4,9 +4,11 @@
 const assert = require('node:assert');
 const { EventHubConsumerClient, earliestEventPosition, latestEventPosition } = require('@azure/event-hubs');
 const { Client, Message, ModuleClient } = require('azure-iot-device');
-const { arrivals, createDevice, createModule, deviceTransport, eventHub, id, run } = require('./support.js');
+const WebSocket = require('ws');
+const { arrivals, createDevice, createModule, deviceTransport, eventHub, id, run, websocket } = require('./support.js');
 
-const reader = new EventHubConsumerClient('$Default', eventHub);
+const options = websocket ? { webSocketOptions: { webSocket: WebSocket } } : {};
+const reader = new EventHubConsumerClient('$Default', eventHub, options);
 let device;
 let sent;
 

@@ -63,3 +63,6 @@ exports.nodeClient = async (text) => {
 };
 
 exports.nodeScript = (name, args) => program(process.execPath, [path.join(__dirname, name), ...args]);
+
+exports.pythonScript = (name, args) =>
+  program(path.join(__dirname, '..', '.venv', 'bin', 'python'), [path.join(__dirname, '..', 'python', name), ...args]);

@@ -17,17 +17,19 @@ try:
 
     # uamqp trusts this file and no other.
     certifi.where = lambda: os.environ["IOTHUB_CA_FILE"]
-    import uamqp  # noqa: F401
+    import uamqp
 except ImportError:
     # azure-iot-hub cannot be imported without; only its AMQP half uses it.
-    sys.modules["uamqp"] = mock.MagicMock()
+    uamqp = sys.modules["uamqp"] = mock.MagicMock()
 
 from azure.iot.hub import IoTHubRegistryManager  # noqa: E402
 from msrest.exceptions import HttpOperationError  # noqa: E402
 
 
-def registry(text=HUB):
-    return IoTHubRegistryManager.from_connection_string(text)
+def registry(text=HUB, websocket=False):
+    """Its messages go through port 443 as well, if that is asked for."""
+    transport = uamqp.TransportType.AmqpOverWebsocket if websocket else uamqp.TransportType.Amqp
+    return IoTHubRegistryManager.from_connection_string(text, transport)
 
 
 def identifier(what):
