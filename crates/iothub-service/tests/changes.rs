@@ -103,5 +103,5 @@ async fn tags_are_merged_alone() {
     let targets: Vec<_> = requests.iter().map(|request| request.target.split('?').next().unwrap()).collect();
     assert_eq!(targets, ["/twins/d", "/twins/d/modules/m"]);
     assert!(requests.iter().all(|request| request.method == "PATCH"));
-    assert_eq!(requests[0].body, r#"{"tags":{"old":null,"site":"north"}}"#);
+    assert_eq!(requests[0].json(), json!({ "tags": { "old": null, "site": "north" } }));
 }
