@@ -72,7 +72,8 @@ run('crossed', {
     const { deviceId, text } = await createDevice();
     const answering = device('direct_methods', text);
     await answering.expect(/^listening for methods$/);
-    const invoke = async (methodName, payload) => (await sender.invokeDeviceMethod(deviceId, { methodName, payload })).result;
+    const invoke = async (methodName, payload) =>
+      (await sender.invokeDeviceMethod(deviceId, { methodName, payload })).result;
     assert.deepStrictEqual(await invoke('getStatus'), { status: 200, payload: { interval: 60 } });
     await answering.expect(/^getStatus called with null$/);
     assert.deepStrictEqual(await invoke('setInterval', 5), { status: 200, payload: null });
@@ -170,7 +171,8 @@ run('crossed', {
     const reader = new EventHubConsumerClient('$Default', eventHub);
     const subscription = reader.subscribe({
       async processEvents(batch) {
-        batch.filter((event) => event.systemProperties['iothub-connection-device-id'] === deviceId).forEach(events.push);
+        batch.filter((event) => event.systemProperties['iothub-connection-device-id'] === deviceId)
+          .forEach(events.push);
       },
       async processError(error) {
         console.error(error);

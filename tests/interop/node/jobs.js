@@ -41,10 +41,8 @@ run('jobs', {
     const job = await ended(twinJob);
     assert.strictEqual(job.status, 'completed');
     assert.strictEqual(job.type, 'scheduleUpdateTwin');
-    assert.deepStrictEqual(
-      [job.deviceJobStatistics.deviceCount, job.deviceJobStatistics.succeededCount, job.deviceJobStatistics.failedCount],
-      [3, 3, 0],
-    );
+    const { deviceJobStatistics: counts } = job;
+    assert.deepStrictEqual([counts.deviceCount, counts.succeededCount, counts.failedCount], [3, 3, 0]);
     for (const { deviceId } of fleet) {
       const { responseBody: twin } = await registry().getTwin(deviceId);
       assert.deepStrictEqual([twin.tags.wave, twin.properties.desired.rate], [1, 3]);

@@ -49,8 +49,8 @@ run('messages', {
   async 'one that waits for the device, with all that it carries'() {
     const message = new Message(Buffer.from([0, 1, 254, 255]));
     Object.assign(message, {
-      messageId: 'm-1', correlationId: 'c-1', contentType: 'application/octet-stream', contentEncoding: 'utf-8', ack: 'full',
-      userId: 'me',
+      messageId: 'm-1', correlationId: 'c-1', userId: 'me', ack: 'full',
+      contentType: 'application/octet-stream', contentEncoding: 'utf-8',
     });
     message.properties.add('level', 'high');
     message.properties.add('ü', 'ß');

@@ -90,7 +90,8 @@ run('methods', {
     await Promise.all([called.next().then(() => client.close()), refused([device.deviceId], 404104)]);
   },
   async 'timeouts out of range'() {
-    const error = await failure('ArgumentError', () => invoke([device.deviceId], 'echo', 1, { responseTimeoutInSeconds: 301 }));
+    const call = () => invoke([device.deviceId], 'echo', 1, { responseTimeoutInSeconds: 301 });
+    const error = await failure('ArgumentError', call);
     assert.strictEqual(error.response.statusCode, 400);
   },
 });

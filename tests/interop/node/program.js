@@ -57,7 +57,8 @@ exports.example = (name, args, environment) => program(path.join(process.env.IOT
 // `node_client.js` as the identity of a connection string; `--websocket` goes along.
 exports.nodeClient = async (text) => {
   const helper = path.join(__dirname, 'node_client.js');
-  const client = program(process.execPath, [helper, ...process.argv.slice(2)], { IOTHUB_CLIENT_CONNECTION_STRING: text });
+  const environment = { IOTHUB_CLIENT_CONNECTION_STRING: text };
+  const client = program(process.execPath, [helper, ...process.argv.slice(2)], environment);
   await client.says({ open: true });
   return client;
 };

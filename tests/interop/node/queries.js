@@ -52,14 +52,15 @@ run('queries', {
   },
   async 'rows, conditions, aggregates'() {
     const rows = async (text) => (await hub.createQuery(text).next(null)).result;
+    const last = `${ofSite} AND tags.number >= 5 AND status = 'disabled'`;
+    const found = await rows(`SELECT deviceId, tags.number FROM devices WHERE ${last}`);
     assert.deepStrictEqual(
-      await rows(`SELECT deviceId, tags.number FROM devices WHERE ${ofSite} AND tags.number >= 5 AND status = 'disabled'`),
+      found.sort((a, b) => a.number - b.number),
       [{ deviceId: fleet[5], number: 5 }, { deviceId: fleet[6], number: 6 }],
     );
     assert.deepStrictEqual(await rows(`SELECT COUNT() AS n FROM devices WHERE ${ofSite}`), [{ n: 7 }]);
-    const groups = await rows(
-      `SELECT properties.desired.floor AS floor, COUNT() AS n FROM devices WHERE ${ofSite} GROUP BY properties.desired.floor`,
-    );
+    const floor = 'properties.desired.floor';
+    const groups = await rows(`SELECT ${floor} AS floor, COUNT() AS n FROM devices WHERE ${ofSite} GROUP BY ${floor}`);
     assert.deepStrictEqual(groups.sort((a, b) => a.floor - b.floor), [{ floor: 0, n: 4 }, { floor: 1, n: 3 }]);
     assert.deepStrictEqual(await rows(`SELECT deviceId FROM devices WHERE tags.site = '${id('nowhere')}'`), []);
   },
@@ -70,7 +71,7 @@ run('queries', {
     assert.ok(found.every((twin) => twin.moduleId === 'm'));
   },
   async 'mistakes'() {
-    for (const text of ['SELECT * FORM devices', 'SELECT * FROM nowhere', `SELECT * FROM devices WHERE tags.site = '`]) {
+    for (const text of ['SELECT * FORM devices', 'SELECT * FROM nowhere', "SELECT * FROM devices WHERE tags.site = '"]) {
       const error = await failure('ArgumentError', () => hub.createQuery(text).next(null));
       assert.strictEqual(error.response.statusCode, 400);
     }

@@ -66,13 +66,14 @@ def update():
 
 def queries():
     """test queries"""
-    good = configurations.test_configuration_queries(
-        ConfigurationQueriesTestInput(target_condition="tags.site = 'x'", custom_metric_queries={"all": "SELECT deviceId FROM devices"})
-    )
+
+    def test(condition, query):
+        asked = ConfigurationQueriesTestInput(target_condition=condition, custom_metric_queries={"all": query})
+        return configurations.test_configuration_queries(asked)
+
+    good = test("tags.site = 'x'", "SELECT deviceId FROM devices")
     assert not good.target_condition_error and not any((good.custom_metric_query_errors or {}).values())
-    bad = configurations.test_configuration_queries(
-        ConfigurationQueriesTestInput(target_condition="tags.site === 'x'", custom_metric_queries={"all": "SELECT FROM"})
-    )
+    bad = test("tags.site === 'x'", "SELECT FROM")
     assert bad.target_condition_error and bad.custom_metric_query_errors["all"]
 
 

@@ -42,7 +42,8 @@ def twin_job():
         hub.create_device_with_sas(one, "", "", "enabled")
         hub.update_twin(one, Twin(tags={"site": site}))
     change = Twin(etag="*", tags={"wave": 1}, properties=TwinProperties(desired={"rate": 3}))
-    made = jobs.create_scheduled_job(job_id, request(job_id, type="scheduleUpdateTwin", update_twin=change))
+    wanted = request(job_id, type="scheduleUpdateTwin", update_twin=change)
+    made = jobs.create_scheduled_job(job_id, wanted)
     equal((made.job_id, made.type), (job_id, "scheduleUpdateTwin"))
     job = ended(job_id)
     counts = job.device_job_statistics
@@ -51,7 +52,7 @@ def twin_job():
     for one in fleet:
         twin = hub.get_twin(one)
         equal((twin.tags["wave"], twin.properties.desired["rate"]), (1, 3))
-    failure(409, "JobAlreadyExists", jobs.create_scheduled_job, job_id, request(job_id, type="scheduleUpdateTwin", update_twin=change))
+    failure(409, "JobAlreadyExists", jobs.create_scheduled_job, job_id, wanted)
 
 
 def method_job():

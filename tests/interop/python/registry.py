@@ -3,7 +3,7 @@
 from datetime import datetime
 
 # First: azure-iot-hub cannot be imported before.
-from support import equal, failure, identifier, key, registry, run
+from support import HUB, equal, failure, identifier, key, registry, run
 
 from azure.iot.hub.models import (
     AuthenticationMechanism,
@@ -129,7 +129,8 @@ def modules():
     stale = (device_id, "sas", "nobody", module.etag, *keys)
     failure(412, "PreconditionFailed", hub.update_module_with_sas, *stale)
     hub.update_module_with_x509(device_id, "x509", None, None, "1" * 64, "2" * 64)
-    equal(hub.update_module_with_certificate_authority(device_id, "sas", None, "*").authentication.type, "certificateAuthority")
+    signed = hub.update_module_with_certificate_authority(device_id, "sas", None, "*")
+    equal(signed.authentication.type, "certificateAuthority")
 
     failure(412, "PreconditionFailed", hub.delete_module, device_id, "x509", "c3RhbGU=")
     for one in "x509", "ca":
@@ -197,12 +198,14 @@ def bulk():
 
     # One that exists beside one that is new: the good one is done.
     extra = identifier("bulk")
-    result = hub.bulk_create_or_update_devices([item(fleet[0], "create", authentication=own), item(extra, "create", authentication=own)])
+    both = [item(one, "create", authentication=own) for one in (fleet[0], extra)]
+    result = hub.bulk_create_or_update_devices(both)
     equal(result.is_successful, False)
     equal([(error.device_id, error.error_code) for error in result.errors], [(fleet[0], "409001")])
     equal(hub.get_device(extra).status, "enabled")
 
-    result = hub.bulk_create_or_update_devices([item(one, "update", authentication=own, status="disabled") for one in fleet[:3]])
+    disabled = [item(one, "update", authentication=own, status="disabled") for one in fleet[:3]]
+    result = hub.bulk_create_or_update_devices(disabled)
     equal(result.is_successful, True)
     equal([hub.get_device(one).status for one in fleet[:4]], ["disabled"] * 3 + ["enabled"])
     result = hub.bulk_create_or_update_devices([item(fleet[0], "deleteIfMatchETag", e_tag="c3RhbGU=")])
@@ -219,7 +222,8 @@ def queries():
     for number, one in enumerate(fleet):
         hub.create_device_with_sas(one, "", "", "enabled")
         hub.update_twin(one, Twin(tags={"site": site, "number": number}))
-    text = QuerySpecification(query=f"SELECT * FROM devices WHERE tags.site = '{site}'")
+    of_site = f"FROM devices WHERE tags.site = '{site}'"
+    text = QuerySpecification(query=f"SELECT * {of_site}")
     found, sizes, continuation = [], [], None
     while True:
         page = hub.query_iot_hub(text, continuation, 3)
@@ -235,9 +239,9 @@ def queries():
     equal((len(whole.items), whole.continuation_token), (7, None))
     equal(whole.items[0].tags["site"], site)
     # The package makes every row a Twin; what is none of its fields is in `additional_properties`.
-    count = hub.query_iot_hub(QuerySpecification(query=f"SELECT COUNT() AS n FROM devices WHERE tags.site = '{site}'"))
+    count = hub.query_iot_hub(QuerySpecification(query=f"SELECT COUNT() AS n {of_site}"))
     equal((count.type, count.items[0].additional_properties), ("Raw", {"n": 7}))
-    one = hub.query_iot_hub(QuerySpecification(query=f"SELECT deviceId FROM devices WHERE tags.site = '{site}' AND tags.number = 4"))
+    one = hub.query_iot_hub(QuerySpecification(query=f"SELECT deviceId {of_site} AND tags.number = 4"))
     equal([row.device_id for row in one.items], [fleet[4]])
     failure(400, "ArgumentInvalid", hub.query_iot_hub, QuerySpecification(query="SELECT * FORM devices"))
     for one in fleet:
@@ -261,8 +265,6 @@ def statistics():
 
 def unauthorized():
     """a wrong policy key"""
-    from support import HUB
-
     wrong = registry(HUB.rpartition("SharedAccessKey=")[0] + "SharedAccessKey=" + key())
     failure(401, "IotHubUnauthorizedAccess", wrong.get_device, device_id)
 
