@@ -254,3 +254,120 @@ impl Tokens {
         Some(TokenEvent::Accepted { key })
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use iothub_common::{Credential, SymmetricKey};
+
+    use super::*;
+    use crate::proto::{AcceptOptions, Config, Credit, Side};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A client whose token links are up, and a hub that says nothing by itself.
+    struct Bench {
+        client: Connection,
+        hub: Connection,
+        tokens: Tokens,
+        source: TokenSource,
+        requests: Vec<cbs::PutToken>,
+        replies: Option<crate::proto::LinkId>,
+        answered: Vec<TokenEvent>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let now = std::time::Instant::now();
+            let mut client = Connection::new(Side::Client, Config::new("client"), now);
+            let hub = Connection::new(Side::Server, Config::new("hub"), now);
+            let key = SymmetricKey::from_base64("aW52ZW50ZWQtaW52ZW50ZWQ=").unwrap();
+            let source = TokenSource::new(Credential::SharedAccessKey(key), "hub/devices/d", None).unwrap();
+            let tokens = Tokens::new(&mut client).unwrap();
+            let (requests, answered) = (Vec::new(), Vec::new());
+            Self { client, hub, tokens, source, requests, replies: None, answered }
+        }
+
+        fn exchange(&mut self) {
+            let now = std::time::Instant::now();
+            loop {
+                let to_hub: Vec<_> = std::iter::from_fn(|| self.client.poll_transmit(now)).collect();
+                let to_client: Vec<_> = std::iter::from_fn(|| self.hub.poll_transmit(now)).collect();
+                if to_hub.is_empty() && to_client.is_empty() {
+                    return;
+                }
+                to_hub.into_iter().for_each(|frame| self.hub.handle_frame(frame, now));
+                to_client.into_iter().for_each(|frame| self.client.handle_frame(frame, now));
+                while let Some(event) = self.hub.poll_event() {
+                    self.on_hub_event(event);
+                }
+                while let Some(event) = self.client.poll_event() {
+                    let subject = Subject::Hub("hub");
+                    if let Some(result) = self.tokens.on_event(&mut self.client, &event, &subject) {
+                        self.answered.extend(result.unwrap());
+                    }
+                }
+            }
+        }
+
+        fn on_hub_event(&mut self, event: Event) {
+            match event {
+                Event::AttachRequested { link, attach, .. } => {
+                    if attach.role == crate::types::definitions::Role::Receiver {
+                        self.replies = Some(link);
+                    }
+                    let credit = Credit::Auto(100);
+                    self.hub
+                        .accept(link, AcceptOptions { credit, max_message_size: 1 << 20, properties: None });
+                }
+                Event::Message(delivery) => {
+                    let message = Message::decode(&delivery.payload).unwrap();
+                    self.requests.push(cbs::PutToken::from_message(message));
+                }
+                _ => {}
+            }
+        }
+
+        fn answer(&mut self, request: usize, status: i32) {
+            let reply = cbs::reply(self.requests[request].message_id.clone(), status, "").encode();
+            let message =
+                crate::proto::Outgoing { payload: reply, format: 0, tag: None, settled: true, token: 0 };
+            assert!(self.hub.send(self.replies.unwrap(), message));
+            self.exchange();
+        }
+    }
+
+    #[test]
+    fn an_answer_that_does_not_come_is_asked_for_once_more_and_then_the_connection_is_given_up() {
+        let mut bench = Bench::new();
+        bench.tokens.put(&mut bench.client, 7, &bench.source, "hub").unwrap();
+        bench.exchange();
+        assert_eq!(bench.requests.len(), 1);
+        let now = Instant::now();
+        assert!(bench.tokens.on_timer(now + ANSWER_LIMIT - SECOND).unwrap().is_empty(), "not late yet");
+        let due = bench.tokens.on_timer(now + ANSWER_LIMIT + SECOND).unwrap();
+        assert_eq!(due.iter().map(|due| due.key).collect::<Vec<_>>(), [7]);
+        bench.tokens.send(&mut bench.client, due[0], &bench.source, "hub").unwrap();
+        bench.exchange();
+        assert_eq!(bench.requests.len(), 2);
+        let error = bench.tokens.on_timer(Instant::now() + ANSWER_LIMIT + SECOND).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+    }
+
+    #[test]
+    fn an_answer_in_time_makes_the_next_token_due_at_four_fifths_of_its_life_and_late_ones_do_not_count() {
+        let mut bench = Bench::new();
+        bench.tokens.put(&mut bench.client, 7, &bench.source, "hub").unwrap();
+        // Single-flight: the second one replaces the first.
+        bench.tokens.put(&mut bench.client, 7, &bench.source, "hub").unwrap();
+        bench.exchange();
+        bench.answer(0, 200);
+        assert!(bench.answered.is_empty(), "an answer to a token that was replaced");
+        bench.answer(1, 200);
+        assert!(matches!(bench.answered[..], [TokenEvent::Accepted { key: 7 }]));
+        let now = Instant::now();
+        assert!(bench.tokens.on_timer(now + 47 * 60 * SECOND).unwrap().is_empty());
+        let due = bench.tokens.on_timer(now + 49 * 60 * SECOND).unwrap();
+        assert_eq!(due.iter().map(|due| due.key).collect::<Vec<_>>(), [7]);
+    }
+}
