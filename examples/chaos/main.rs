@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plan = Plan::new(seed, Duration::from_secs_f64(minutes * 60.0), count);
     println!("seed {seed}: {} faults on {count} modules within {minutes} minutes", plan.steps.len());
 
-    let tasks_before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = verdict::held();
     let hub = LocalHub::start().await?;
     let registry = Registry::from_connection_string_with(&hub.connection_string(), hub.client_options())?;
     let fleet = fleet(&hub, &registry, count).await?;
@@ -66,9 +66,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     drop(fleet);
     drop(registry);
     hub.shutdown().await;
-    let left = verdict::tasks_left(tasks_before).await;
-    println!("tasks left over: {left}");
-    if table.broken() || left > 0 {
+    let (tasks, files) = verdict::left_over(before).await;
+    println!("left over: {tasks} tasks, {files} open files");
+    if table.broken() || tasks + files > 0 {
         return Err("a promise was broken, see the table".into());
     }
     Ok(())

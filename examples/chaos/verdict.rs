@@ -134,12 +134,19 @@ async fn lost_messages(registry: &Registry, modules: &[Arc<Module>]) -> u64 {
     modules.iter().map(lost).sum()
 }
 
-/// Tasks that are there and were not before, once what has ended is gone.
-pub(crate) async fn tasks_left(before: usize) -> usize {
-    let mut left = 0;
+/// What the process holds: tasks and open files, sockets among them. Zero files where there is no such list.
+pub(crate) fn held() -> (usize, usize) {
+    let files = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    (tokio::runtime::Handle::current().metrics().num_alive_tasks(), files)
+}
+
+/// What is held and was not before, once what has ended is gone.
+pub(crate) async fn left_over(before: (usize, usize)) -> (usize, usize) {
+    let mut left = (0, 0);
     for _ in 0..200 {
-        left = tokio::runtime::Handle::current().metrics().num_alive_tasks().saturating_sub(before);
-        if left == 0 {
+        let now = held();
+        left = (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1));
+        if left == (0, 0) {
             break;
         }
         sleep(Duration::from_millis(50)).await;
