@@ -19,6 +19,9 @@ pub(super) struct Answer {
     pub(super) tracking_id: Option<String>,
 }
 
+/// Nobody waits longer because a hub says so; adding it to a time of day must not overflow either.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
 impl Answer {
     /// Reads shape A, shape B, the flat shape that devices get, or plain text (rest.md 2.1, twins.md 1.4).
     pub(super) fn parse(body: &[u8]) -> Self {
@@ -77,7 +80,8 @@ impl Answer {
     pub(super) fn wait(&self) -> Option<Duration> {
         let rest = self.text.split_once("Wait ")?.1;
         let (seconds, rest) = rest.split_once(' ')?;
-        rest.starts_with("seconds").then(|| seconds.parse().ok().map(Duration::from_secs))?
+        let wait = seconds.parse().ok().map(Duration::from_secs)?;
+        rest.starts_with("seconds").then_some(wait.min(LONGEST_WAIT))
     }
 }
 

@@ -213,7 +213,8 @@ impl Api {
             (&Method::GET, ["trust-bundle"]) => Ok(json!({ "certificate": self.ca_pem })),
             (&Method::POST, ["modules", module, "genid", generation, "sign"]) => {
                 // Python sends JSON without saying so.
-                let Ok(body) = Limited::new(body, LONGEST_BODY).collect().await else {
+                let read = Limited::new(body, LONGEST_BODY).collect();
+                let Ok(Ok(body)) = tokio::time::timeout(HEADER_DEADLINE, read).await else {
                     return refuse(400, "the body cannot be read");
                 };
                 let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();

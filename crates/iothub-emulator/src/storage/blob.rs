@@ -1,6 +1,6 @@
 //! A blob and its blocks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
 use base64::Engine as _;
@@ -91,10 +91,9 @@ impl Entry {
             return Err(error::too_many_blocks(MAX_BLOCKS));
         }
         let uncommitted = |id: &str| self.uncommitted.get(id);
-        let committed = |id: &str| {
-            let blocks = &self.blob.as_ref()?.blocks;
-            blocks.iter().find(|(known, _)| known == id).map(|(_, block)| block)
-        };
+        let known = self.blob.iter().flat_map(|blob| &blob.blocks);
+        let known: HashMap<&str, &Bytes> = known.map(|(id, block)| (id.as_str(), block)).collect();
+        let committed = |id: &str| known.get(id).copied();
         list.iter()
             .map(|listed| {
                 let found = match listed.place {

@@ -158,8 +158,13 @@ impl Storage {
     ) -> Result<Blob, StorageError> {
         check_name(name)?;
         let list = block_list::parse(xml)?;
+        let limit = self.shared.config.limit;
         self.change(name, 0, |entry, stamp| {
             let blocks = entry.collect(&list)?;
+            // A list may name a block many times: what it costs to read is what counts.
+            if blocks.iter().map(|(_, block)| block.len() as u64).sum::<u64>() > limit {
+                return Err(error::full(limit));
+            }
             Ok(entry.commit(blocks, content_type, stamp))
         })
     }
@@ -201,7 +206,7 @@ impl Storage {
 /// Whether the storage takes a name.
 pub(crate) fn check_name(name: &str) -> Result<(), StorageError> {
     let length = name.chars().count();
-    if length == 0 || length > MAX_NAME || name.ends_with(['/', '.']) {
+    if length == 0 || length > MAX_NAME || name.ends_with(['/', '.']) || name.contains(char::is_control) {
         return Err(error::bad_name());
     }
     Ok(())

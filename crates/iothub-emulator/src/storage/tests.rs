@@ -103,3 +103,28 @@ fn it_holds_no_more_than_its_limit_and_dropped_blocks_make_room() {
     storage.put_block("d/b", "Yg==", "1".into()).unwrap();
     assert_eq!(storage.names(), ["d/a"]);
 }
+
+#[test]
+fn a_token_for_a_strange_name_does_not_open_another_blob() {
+    let (storage, clock) = storage(1000);
+    // What is signed has its parts on lines of their own; this name would bring lines with it.
+    let name = "d/x\n9999-12-31T23:59:59Z\n/uploads/devices.txt";
+    assert_eq!(storage.put_blob(name, None, "x".into()).unwrap_err().code, error::bad_name().code);
+    let token = storage.sign(name, clock.now() + Duration::from_secs(60));
+    let forged = with_sas(&token, |sas| {
+        let permissions = format!("rw\n{}\n/uploads/d/x", sas.expiry.unwrap());
+        let sas = Sas { expiry: Some("9999-12-31T23:59:59Z"), permissions: Some(&permissions), ..*sas };
+        storage.check(CONTAINER, "devices.txt", &sas, Purpose::Read).unwrap_err()
+    });
+    assert!(forged.text.contains("control characters"), "{forged}");
+}
+
+#[test]
+fn a_list_that_names_a_block_many_times_is_bounded_by_what_it_makes() {
+    let (storage, _) = storage(1000);
+    storage.put_block("d/a", "YQ==", vec![0; 100].into()).unwrap();
+    let list = |times| format!("<BlockList>{}</BlockList>", "<Latest>YQ==</Latest>".repeat(times));
+    assert_eq!(storage.put_block_list("d/a", None, &list(11)).unwrap_err().code, error::full(1000).code);
+    storage.put_block_list("d/a", None, &list(10)).unwrap();
+    assert_eq!(storage.blob("d/a").unwrap().size(), 1000);
+}

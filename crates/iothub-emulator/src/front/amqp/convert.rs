@@ -29,6 +29,8 @@ pub(super) fn read(message: Message) -> Result<HubMessage, Refusal> {
     let body = message.body.into_bytes().ok_or_else(|| {
         Refusal::undecodable("The body of the message is neither data nor a text or binary value.")
     })?;
+    // A slice would keep the whole delivery, of which only this is counted where it is stored.
+    let body = Bytes::copy_from_slice(&body);
     let known = message.properties.unwrap_or_default();
     let symbol = |symbol: Option<Symbol>| symbol.map(Symbol::into_inner);
     Ok(HubMessage {

@@ -24,8 +24,10 @@ impl HttpFront {
             ([container, ..], Some(storage)) if container == storage.container() => {
                 Some(blobs::serve(storage, &segments, head, incoming, now).await)
             }
-            // No path of the hub has this in its second place.
-            ([_, registrations, _, ..], _) if registrations.eq_ignore_ascii_case("registrations") => {
+            // A device may be called `registrations`, an id scope is never called as the hub's own paths begin.
+            ([scope, registrations, _, ..], _)
+                if registrations.eq_ignore_ascii_case("registrations") && !is_of_hub(scope) =>
+            {
                 let (service, certificate) = (&self.provisioning, self.certificate.as_ref());
                 Some(registrations::serve(service, &segments, head, incoming, certificate, now).await)
             }
@@ -40,4 +42,9 @@ impl HttpFront {
             _ => None,
         }
     }
+}
+
+/// Whether a path of the hub with an id in its second place begins like this.
+fn is_of_hub(first: &str) -> bool {
+    ["devices", "twins", "digitaltwins"].iter().any(|own| first.eq_ignore_ascii_case(own))
 }
