@@ -14,6 +14,8 @@ use super::refusal::Refusal;
 use super::twin::pair::Key;
 use crate::hub::{Claim, MethodResponse};
 
+/// Calls that wait for a client's credit; as many as may be in flight for an identity.
+const MAX_QUEUED_CALLS: usize = 100;
 /// Exact capitals (amqp.md 3.7).
 const NAME: &str = "IoThub-methodname";
 const STATUS: &str = "IoThub-status";
@@ -99,6 +101,11 @@ impl Peer {
     ) {
         let presence = self.presences.get_mut(identity);
         let Some(link) = presence.and_then(|presence| presence.methods.as_ref()?.calls) else { return };
+        if engine.queued(link) >= MAX_QUEUED_CALLS {
+            // It grants no credit: the caller's time runs out, and nothing more is kept for it.
+            tracing::debug!(%identity, "a method call is dropped, the client takes none");
+            return;
+        }
         // The C SDK takes nothing but a uuid.
         let correlation_id = Some(MessageId::Uuid(id.into_bytes().into()));
         let message = Message {
