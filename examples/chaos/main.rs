@@ -10,6 +10,7 @@
 
 #[path = "../../tests/support/cable.rs"]
 mod cable;
+mod calm;
 mod module;
 mod plan;
 mod verdict;
@@ -32,12 +33,15 @@ use tokio::{
 };
 
 use cable::Cable;
+use calm::Calm;
 use module::Module;
 use plan::{Fault, Plan, Random};
 use verdict::Table;
 
 /// A reply that the hub swallows costs a call this long.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Modules without faults whose tokens are renewed every few seconds.
+const CALM: usize = 4;
 /// Services that change desired properties at once.
 const WRITERS: u64 = 8;
 /// Modules of a device; the hub allows 50.
@@ -55,10 +59,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let hub = LocalHub::start().await?;
     let registry = Registry::from_connection_string_with(&hub.connection_string(), hub.client_options())?;
     let fleet = fleet(&hub, &registry, count).await?;
-    println!("{count} modules connected");
+    let mut calm = calm::connect(&registry, hub.client_options(), CALM).await?;
+    println!("{count} modules connected, and {CALM} that nothing happens to");
 
-    let table = run(&hub, &registry, &fleet, &plan, seed).await;
+    let table = run(&hub, &registry, &fleet, &mut calm, &plan, seed).await;
     println!("{table}");
+    for module in &calm {
+        module.client.close().await;
+    }
+    drop(calm);
     for module in &fleet.modules {
         module.client.close().await;
     }
@@ -123,7 +132,14 @@ async fn fleet(
 }
 
 /// Work and faults side by side, then quiet, then the reckoning.
-async fn run(hub: &LocalHub, registry: &Registry, fleet: &Fleet, plan: &Plan, seed: u64) -> Table {
+async fn run(
+    hub: &LocalHub,
+    registry: &Registry,
+    fleet: &Fleet,
+    calm: &mut [Calm],
+    plan: &Plan,
+    seed: u64,
+) -> Table {
     let works: Vec<_> = fleet.modules.iter().map(|module| tokio::spawn(module.clone().work())).collect();
     let mut writes = JoinSet::new();
     for writer in 0..WRITERS {
@@ -148,7 +164,10 @@ async fn run(hub: &LocalHub, registry: &Registry, fleet: &Fleet, plan: &Plan, se
     // After a failover the hub is elsewhere.
     let registry =
         Registry::from_connection_string_with(&hub.connection_string(), hub.client_options()).unwrap();
-    verdict::judge(&mut table, &registry, &fleet.modules).await;
+    for module in calm.iter_mut() {
+        module.finish().await;
+    }
+    verdict::judge(&mut table, &registry, &fleet.modules, calm).await;
     table
 }
 

@@ -1,7 +1,7 @@
 //! What must hold at the end, and the table.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -11,7 +11,7 @@ use iothub::{Registry, service::StartPosition};
 use serde_json::{Map, Value};
 use tokio::time::{sleep, timeout};
 
-use crate::{module::Module, plan::Fault};
+use crate::{calm::Calm, module::Module, plan::Fault};
 
 /// How long a module may take to be where the hub is once all is quiet.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -31,6 +31,9 @@ pub(crate) struct Table {
     lost_updates: u64,
     backwards: u64,
     stuck: u64,
+    renewals: u64,
+    renewals_noticed: u64,
+    doubled: u64,
 }
 
 impl Table {
@@ -42,7 +45,8 @@ impl Table {
     }
 
     pub(crate) fn broken(&self) -> bool {
-        self.lost_messages + self.lost_reports + self.lost_updates + self.backwards + self.stuck > 0
+        let lost = self.lost_messages + self.lost_reports + self.lost_updates;
+        lost + self.backwards + self.stuck + self.renewals_noticed + self.doubled > 0
     }
 }
 
@@ -59,6 +63,9 @@ impl fmt::Display for Table {
             ("messages confirmed", self.messages),
             ("desired updates seen", self.updates),
             ("calls that failed and said so", self.failures),
+            ("tokens renewed in the calm", self.renewals),
+            ("  and noticed by anybody", self.renewals_noticed),
+            ("  messages doubled there", self.doubled),
             ("LOST messages", self.lost_messages),
             ("LOST reports", self.lost_reports),
             ("LOST desired updates", self.lost_updates),
@@ -70,7 +77,7 @@ impl fmt::Display for Table {
 }
 
 /// Waits until every module is where the hub is, then counts.
-pub(crate) async fn judge(table: &mut Table, registry: &Registry, modules: &[Arc<Module>]) {
+pub(crate) async fn judge(table: &mut Table, registry: &Registry, modules: &[Arc<Module>], calm: &[Calm]) {
     for module in modules {
         let counts = &module.counts;
         let (reports, unknown) = (counts.reports.load(Relaxed), counts.reports_unknown.load(Relaxed));
@@ -113,25 +120,32 @@ pub(crate) async fn judge(table: &mut Table, registry: &Registry, modules: &[Arc
         table.updates += counts.updates.load(Relaxed);
         table.backwards += counts.backwards.load(Relaxed);
     }
-    table.lost_messages = lost_messages(registry, modules).await;
+    count_messages(table, registry, modules, calm).await;
 }
 
-/// Confirmed messages that the built-in endpoint does not have.
-async fn lost_messages(registry: &Registry, modules: &[Arc<Module>]) -> u64 {
-    let mut arrived: HashMap<usize, BTreeSet<u64>> = HashMap::new();
+/// Compares what was confirmed with what the built-in endpoint has.
+async fn count_messages(table: &mut Table, registry: &Registry, modules: &[Arc<Module>], calm: &[Calm]) {
+    let mut arrived: HashMap<String, BTreeMap<u64, u64>> = HashMap::new();
     let mut events = registry.events().start(StartPosition::Earliest).stream().await.unwrap();
     while let Ok(Some(Ok(event))) = timeout(NO_MORE, events.next()).await {
         let text = String::from_utf8_lossy(&event.body).into_owned();
         if let Some((module, n)) = text.split_once(':') {
-            arrived.entry(module.parse().unwrap()).or_default().insert(n.parse().unwrap());
+            *arrived.entry(module.to_owned()).or_default().entry(n.parse().unwrap()).or_default() += 1;
         }
     }
-    let lost = |module: &Arc<Module>| {
-        let arrived = arrived.get(&module.number);
+    let times = |module: &str, n: &u64| arrived.get(module).and_then(|of| of.get(n)).copied().unwrap_or(0);
+    for module in modules {
+        let name = module.number.to_string();
         let confirmed = module.confirmed.lock().unwrap();
-        confirmed.iter().filter(|n| !arrived.is_some_and(|arrived| arrived.contains(n))).count() as u64
-    };
-    modules.iter().map(lost).sum()
+        table.lost_messages += confirmed.iter().filter(|n| times(&name, n) == 0).count() as u64;
+    }
+    for module in calm {
+        table.renewals += module.tokens.load(Relaxed) - 1;
+        table.renewals_noticed += module.changes.load(Relaxed);
+        let confirmed = module.confirmed.lock().unwrap();
+        table.lost_messages += confirmed.iter().filter(|n| times(&module.id, n) == 0).count() as u64;
+        table.doubled += confirmed.iter().filter(|n| times(&module.id, n) > 1).count() as u64;
+    }
 }
 
 /// What the process holds: tasks and open files, sockets among them. Zero files where there is no such list.
