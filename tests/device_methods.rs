@@ -167,3 +167,13 @@ async fn answers_that_cannot_be_are_refused_here_and_the_caller_gets_500() {
     assert!(error.to_string().contains("131074"), "{error}");
     assert_eq!(response.unwrap().status, 500);
 }
+
+#[tokio::test]
+async fn a_second_reader_is_confirmed_on_links_that_are_up_already() {
+    let bench = Bench::start().await;
+    let client = device(&bench).await;
+    let _first = within(client.messages()).await.unwrap();
+    let _second = within(client.messages()).await.unwrap();
+    let _methods = within(client.method("a")).await.unwrap();
+    let _more = within(client.method("b")).await.unwrap();
+}

@@ -16,9 +16,6 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// Nobody waits longer because a server says so; adding it to a time of day must not overflow either.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
-
 impl Answer {
     /// A header's value, where there is one and it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -27,7 +24,7 @@ impl Answer {
 
     /// How long to wait, where the server says so in whole seconds.
     pub fn retry_after(&self) -> Option<Duration> {
-        let seconds: u64 = self.header(header::RETRY_AFTER.as_str())?.trim().parse().ok()?;
-        Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
+        let seconds = self.header(header::RETRY_AFTER.as_str())?.trim().parse().ok()?;
+        Some(Duration::from_secs(seconds))
     }
 }

@@ -165,7 +165,8 @@ impl Connection {
 
     /// Half of the peer's time-out, since some peers count it exactly (fe2o3-amqp.md A2).
     fn beat_at(&self) -> Option<Instant> {
-        self.remote_idle.map(|idle| self.last_out + idle / 2)
+        // What waits to be written is as good as a heartbeat, and a peer that does not read gets neither.
+        self.remote_idle.filter(|_| self.out.is_empty()).map(|idle| self.last_out + idle / 2)
     }
 
     /// The next frame to write.

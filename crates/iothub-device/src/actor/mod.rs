@@ -128,6 +128,8 @@ impl Actor {
                 biased;
                 () = self.shutdown.cancelled() => return None,
                 control = self.control.recv() => self.control_while_down(control?)?,
+                // Of a client that is gone: dropped, and its caller told so by that.
+                Some((key, command)) = self.commands.recv() => self.take(key, command),
             }
         }
         Some(())

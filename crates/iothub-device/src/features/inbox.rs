@@ -141,6 +141,10 @@ impl Inbox {
         match self.link {
             None if !self.readers.is_empty() && self.retry.may_try(Instant::now()) => self.attach(up),
             Some(link) if self.ready => {
+                // Readers that came when the link was up already.
+                for waiting in self.subscribing.drain(..) {
+                    waiting.reply.send(Ok(waiting.messages)).ok();
+                }
                 self.settle_waiting(up, link);
                 if self.readers.is_empty() && self.held.is_empty() && self.settling.in_flight() == 0 {
                     up.connection.detach(link, None);

@@ -177,7 +177,7 @@ impl ProvisioningClient {
                 Step::Assigning { operation } => operation,
             };
             let wait = answer.retry_after().unwrap_or(DEFAULT_WAIT).max(SHORTEST_WAIT);
-            if Instant::now() + wait >= end {
+            if wait >= end.saturating_duration_since(Instant::now()) {
                 return Err(self.still_assigning());
             }
             sleep(wait).await;
