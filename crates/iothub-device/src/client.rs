@@ -90,6 +90,11 @@ impl Line {
         (Self { commands, control, next_key: Arc::default() }, actor.run())
     }
 
+    /// Whether the connection task has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.control.is_closed()
+    }
+
     /// Adds an identity and waits until the hub accepted it.
     pub(crate) async fn connect(self, settings: Settings, place: Option<Place>) -> Result<Client> {
         let (status, watcher) = watch::channel(ConnectionStatus::Connecting);

@@ -92,6 +92,8 @@ impl Multiplexer {
     fn place(&self, endpoint: Endpoint, retry: Arc<dyn ReconnectPolicy>) -> (Line, Place) {
         let mut connections = self.lock();
         let shared = connections.entry((endpoint.host.clone(), endpoint.port)).or_default();
+        // One that gave up for good is of no use to the next client.
+        shared.retain(|connection| !connection.line.is_closed());
         let with_room = shared.iter_mut().find(|s| s.places.strong_count() < MAX_PER_CONNECTION);
         if let Some(connection) = with_room {
             let place = connection.places.upgrade().unwrap_or_default();

@@ -149,7 +149,7 @@ impl Inbox {
                 if self.readers.is_empty() && self.held.is_empty() && self.settling.in_flight() == 0 {
                     up.connection.detach(link, None);
                     self.forget();
-                } else {
+                } else if !self.readers.is_empty() {
                     self.grant(up, link);
                 }
             }
