@@ -298,7 +298,9 @@ impl Member {
             Phase::Waiting { until } | Phase::Proving { until, .. } => Some(until),
             _ => None,
         };
-        [waiting, self.proof.next_deadline(), self.features.next_deadline()].into_iter().flatten().min()
+        // Without a connection there is nothing to prove.
+        let proof = self.proof.next_deadline().filter(|_| self.phase != Phase::Offline);
+        [waiting, proof, self.features.next_deadline()].into_iter().flatten().min()
     }
 
     /// Ends calls whose time is up, connected or not.

@@ -158,8 +158,11 @@ impl Methods {
     pub(crate) fn on_event(&mut self, up: &mut Up<'_>, event: &Event) -> Result<bool> {
         match self.pair.on_event(up.connection, event) {
             Change::None => return Ok(false),
-            Change::Ready | Change::Noted => self.retry.worked(),
-            Change::Message(message) => self.on_request(up, *message),
+            Change::Ready | Change::Noted => {}
+            Change::Message(message) => {
+                self.retry.worked();
+                self.on_request(up, *message);
+            }
             Change::Outcome { token, outcome } => self.on_outcome(token, &outcome),
             Change::Lost(error) => {
                 let error = link_error(error.as_ref(), &up.subject());
