@@ -141,7 +141,7 @@ impl Inbox {
         match self.link {
             None if !self.readers.is_empty() && self.retry.may_try(Instant::now()) => self.attach(up),
             Some(link) if self.ready => {
-                // Readers that came when the link was up already.
+                // Those that waited for the link, and those that came when it was up already.
                 for waiting in self.subscribing.drain(..) {
                     waiting.reply.send(Ok(waiting.messages)).ok();
                 }
@@ -172,9 +172,6 @@ impl Inbox {
                 self.ready = true;
                 self.give_up_at = None;
                 self.retry.worked();
-                for waiting in self.subscribing.drain(..) {
-                    waiting.reply.send(Ok(waiting.messages)).ok();
-                }
             }
             Event::Message(delivery) if self.link == Some(delivery.link) => self.on_message(up, delivery),
             Event::Settled { link, delivery, state } if self.link == Some(*link) => {
